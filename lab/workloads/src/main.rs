@@ -1,0 +1,2 @@
+//! workloads
+fn main() {}
