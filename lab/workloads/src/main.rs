@@ -1,2 +1,0 @@
-//! workloads
-fn main() {}
