@@ -1,1 +1,47 @@
-//! lab
+//! Two real nodes on one machine: each its own containerd, runc, process tree, network and disk.
+//!
+//! ```no_run
+//! use transship_lab::{Lab, LabOptions, NodeName};
+//!
+//! # fn main() -> Result<(), transship_lab::LabError> {
+//! let lab = Lab::up(&LabOptions::named("example"))?;
+//! println!("{}", lab.node(NodeName::A).run(&["criu", "--version"])?);
+//! lab.down()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A lab is three machines: the *client*, which holds the bridge and stands for the world outside, and the nodes
+//! `a` and `b`. Each is a process tree in namespaces of its own; the nodes live in the client's PID namespace and
+//! end with it. All labs share one Debian, made once ([`Root`]). Nothing of a lab is seen or reached from the host's
+//! network, mounts or cgroup folders but its own, so labs run beside each other and beside other work.
+
+mod cgroup;
+mod command;
+mod containerd;
+mod dirs;
+mod error;
+mod hash;
+pub mod host;
+mod lab;
+mod machine;
+mod network;
+mod node;
+mod process;
+mod root;
+mod wait;
+
+pub use cgroup::CgroupVersion;
+pub use command::{output, output_with_input};
+pub use dirs::Dirs;
+pub use error::{LabError, Result};
+pub use lab::{Lab, LabGuard, LabOptions};
+pub use machine::Machine;
+pub use network::{CLIENT_ADDRESS, Link, Rate};
+pub use node::{NODES, Node, NodeName};
+pub use process::Process;
+pub use root::Root;
+pub use wait::until;
+
+/// Where programs are, on the host and in the lab.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

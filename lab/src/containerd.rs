@@ -1,0 +1,98 @@
+//! containerd as each node runs it: at its standard paths, with a network of its own for the Pods.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::error::{At, LabError, Result};
+use crate::node::Node;
+use crate::{command, wait};
+
+/// Its socket, inside the node.
+pub const SOCKET: &str = "/run/containerd/containerd.sock";
+/// The image of every Pod's sandbox.
+pub(crate) const PAUSE_IMAGE: &str = "localhost/pause:latest";
+
+/// Writes its configuration. `runtime` is the OCI runtime that it calls.
+pub(crate) fn configure(node: &Node, runtime: &str, mtu: u32) -> Result<()> {
+    // Lowering oom_score_adj takes CAP_SYS_RESOURCE, which a container's or a VM's root may lack. NRI's socket would
+    // be one more thing to wait for.
+    let config = format!(
+        "version = 3
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = '{PAUSE_IMAGE}'
+[plugins.'io.containerd.nri.v1.nri']
+  disable = true
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = ['/usr/lib/cni']
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+  runtime_type = 'io.containerd.runc.v2'
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+    SystemdCgroup = false
+    BinaryName = '{runtime}'
+"
+    );
+    let network = serde_json::json!({
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [{
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": true,
+            "ipMasq": false,
+            "mtu": mtu,
+            "ipam": {
+                "type": "host-local",
+                // On the tmpfs: a power cut frees all addresses.
+                "dataDir": "/run/cni",
+                "ranges": [[{ "subnet": node.name().pod_network() }]],
+                "routes": [{ "dst": "0.0.0.0/0" }],
+            },
+        }],
+    });
+    write(&node.path("/etc/containerd/config.toml")?, &config)?;
+    write(&node.path("/etc/cni/net.d/10-pods.conflist")?, &network.to_string())
+}
+
+/// Starts it and returns when it answers.
+pub(crate) fn start(node: &Node) -> Result<()> {
+    node.start_daemon("containerd", &["containerd"])?;
+    let socket = node.path(SOCKET)?;
+    wait::until(&format!("containerd on node {}", node.name()), Duration::from_secs(20), || {
+        Ok(UnixStream::connect(&socket).ok())
+    })
+    .map(drop)
+    .map_err(|error| node.with_log(error, "containerd"))
+}
+
+/// Loads an image archive (OCI or docker) from the host and gives it no other name than it has.
+pub(crate) fn import(node: &Node, archive: &Path) -> Result<()> {
+    let file = fs::File::open(archive).at("open", archive)?;
+    let mut import = node.command("ctr")?;
+    import.args(["--namespace", "k8s.io", "images", "import", "-"]).stdin(file);
+    let described = command::describe(&import);
+    let out = import.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
+    let out = out.map_err(|source| LabError::Spawn { command: described.clone(), source })?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let output = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+    Err(LabError::Command { command: described, status: out.status, output })
+}
+
+/// Whether the node has an image of that name.
+pub(crate) fn has_image(node: &Node, reference: &str) -> Result<bool> {
+    let names = node.run(&["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"])?;
+    Ok(names.lines().any(|name| name == reference))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).at("make", parent)?;
+    }
+    fs::write(path, text).at("write", path)
+}

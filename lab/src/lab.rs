@@ -1,0 +1,276 @@
+//! A lab: the client and its two nodes.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::{CgroupVersion, Cgroups};
+use crate::dirs::{self, Dirs};
+use crate::error::{At, LabError, Result};
+use crate::host;
+use crate::machine::Machine;
+use crate::network::{self, Link};
+use crate::node::{NODES, Node, NodeName};
+use crate::root::Root;
+
+/// What a lab is to be like.
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// Letters, digits and dashes. Labs of different names run beside each other.
+    pub name: String,
+    /// The links between the nodes.
+    pub link: Link,
+    /// Of every interface, in bytes. Default 1500.
+    pub mtu: u32,
+    /// What the nodes see; `None`: the version that the host's own services use.
+    pub cgroups: Option<CgroupVersion>,
+    /// Static programs of the host, copied to /usr/local/bin of both nodes. With `transship-runtime` among them it is
+    /// the nodes' OCI runtime.
+    pub programs: Vec<PathBuf>,
+}
+
+impl LabOptions {
+    /// Default settings under that name.
+    pub fn named(name: &str) -> Self {
+        LabOptions {
+            name: name.to_owned(),
+            link: Link::default(),
+            mtu: 1500,
+            cgroups: None,
+            programs: vec![],
+        }
+    }
+}
+
+/// What a lab was made with; on the disk as `lab.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub link: Link,
+    pub mtu: u32,
+    pub cgroups: CgroupVersion,
+    pub programs: Vec<PathBuf>,
+}
+
+/// A lab that is up. Dropping it leaves it up; see [`LabGuard`].
+#[derive(Clone, Debug)]
+pub struct Lab {
+    name: String,
+    client: Machine,
+    nodes: [Node; 2],
+}
+
+impl Lab {
+    /// Brings a lab up. What is up already stays as it is, but for its programs and its link's shape.
+    pub fn up(options: &LabOptions) -> Result<Self> {
+        host::require_root()?;
+        check_name(&options.name)?;
+        let dirs = Dirs::from_env();
+        let root = Root::ensure(&dirs)?;
+        let folder = dirs.lab(&options.name);
+        let _lock = dirs::lock(&folder)?;
+        let hierarchies = Cgroups::of_host()?;
+        let settings = Settings {
+            link: options.link,
+            mtu: options.mtu,
+            cgroups: options.cgroups.unwrap_or_else(|| hierarchies.host_version()),
+            programs: options.programs.clone(),
+        };
+        let lab = Lab::assemble(&dirs, &options.name, root.clone(), hierarchies.clone(), settings.clone());
+        if lab.client.is_ready()? {
+            let before = read_settings(&folder, &options.name)?;
+            check_same(&options.name, &before, &settings)?;
+        } else {
+            // What an earlier lab of this name has left, after a crash of the machine or of its starter.
+            clear(&dirs, &options.name, &hierarchies)?;
+            fs::create_dir_all(&folder).at("make", &folder)?;
+            lab.client.start(&root, settings.cgroups, None)?;
+            network::connect_client(&lab.client, settings.mtu)?;
+            lab.client.mark_ready()?;
+        }
+        write_settings(&folder, &settings)?;
+        std::thread::scope(|scope| {
+            let booting = lab.nodes.each_ref().map(|node| scope.spawn(|| bring_up(node, &settings)));
+            booting.into_iter().try_for_each(|boot| match boot.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })?;
+        Ok(lab)
+    }
+
+    /// A lab that is up.
+    pub fn open(name: &str) -> Result<Self> {
+        host::require_root()?;
+        check_name(name)?;
+        let dirs = Dirs::from_env();
+        let settings = read_settings(&dirs.lab(name), name)?;
+        let lab = Lab::assemble(&dirs, name, Root::ensure(&dirs)?, Cgroups::of_host()?, settings);
+        if lab.client.is_running()? { Ok(lab) } else { Err(LabError::NotUp(name.to_owned())) }
+    }
+
+    /// The names of all labs that have left anything on this machine, up or not.
+    pub fn names() -> Result<Vec<String>> {
+        let labs = Dirs::from_env().labs();
+        let entries = match fs::read_dir(&labs) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(e) => return Err(e).at("list", labs),
+        };
+        let mut names = vec![];
+        for entry in entries {
+            let entry = entry.at("list", &labs)?;
+            if entry.path().is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Ends this lab and removes all it has left.
+    pub fn down(self) -> Result<()> {
+        Lab::take_down(&self.name)
+    }
+
+    /// Ends the lab of that name, however much or little of it there is, and removes all it has left.
+    pub fn take_down(name: &str) -> Result<()> {
+        host::require_root()?;
+        check_name(name)?;
+        let dirs = Dirs::from_env();
+        let _lock = dirs::lock(&dirs.lab(name))?;
+        clear(&dirs, name, &Cgroups::of_host()?)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The machine that stands for the world outside: in the network of the bridge, with redis-cli, psql, iperf3.
+    pub fn client(&self) -> &Machine {
+        &self.client
+    }
+
+    /// A node.
+    pub fn node(&self, name: NodeName) -> &Node {
+        match name {
+            NodeName::A => &self.nodes[0],
+            NodeName::B => &self.nodes[1],
+        }
+    }
+
+    /// Both nodes, `a` first.
+    pub fn nodes(&self) -> &[Node; 2] {
+        &self.nodes
+    }
+
+    fn assemble(dirs: &Dirs, name: &str, root: Root, cgroups: Cgroups, settings: Settings) -> Self {
+        let client = machine(dirs, name, CLIENT, &cgroups);
+        let nodes = NODES.map(|node| {
+            let machine = machine(dirs, name, node.as_str(), &cgroups);
+            Node::new(node, machine, client.clone(), root.clone(), settings.clone())
+        });
+        Lab { name: name.to_owned(), client, nodes }
+    }
+}
+
+/// A lab that goes down when this is dropped, however the test that holds it ends.
+#[derive(Debug)]
+pub struct LabGuard(Lab);
+
+impl LabGuard {
+    /// Brings up a fresh lab: one of that name that is still there goes down first.
+    pub fn up(options: &LabOptions) -> Result<Self> {
+        Lab::take_down(&options.name)?;
+        match Lab::up(options) {
+            Ok(lab) => Ok(LabGuard(lab)),
+            Err(error) => {
+                // The first error is the one worth telling.
+                Lab::take_down(&options.name).ok();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Deref for LabGuard {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        &self.0
+    }
+}
+
+impl Drop for LabGuard {
+    fn drop(&mut self) {
+        if let Err(error) = Lab::take_down(&self.0.name) {
+            eprintln!("lab `{}` could not be taken down: {error}", self.0.name);
+        }
+    }
+}
+
+const CLIENT: &str = "client";
+
+fn machine(dirs: &Dirs, lab: &str, name: &str, cgroups: &Cgroups) -> Machine {
+    Machine::new(name, dirs.lab(lab).join(name), cgroup_of(lab).join(name), cgroups.clone())
+}
+
+/// Ends and removes whatever there is of a lab. Its lock must be held.
+fn clear(dirs: &Dirs, name: &str, cgroups: &Cgroups) -> Result<()> {
+    machine(dirs, name, CLIENT, cgroups).stop()?;
+    // The nodes have ended with it. What is left of them are cgroups, and processes if their start was cut off.
+    for node in NODES {
+        machine(dirs, name, node.as_str(), cgroups).stop()?;
+    }
+    cgroups.remove(&cgroup_of(name))?;
+    dirs::remove_tree(&dirs.lab(name))
+}
+
+fn cgroup_of(lab: &str) -> PathBuf {
+    format!("transship-lab-{lab}").into()
+}
+
+fn bring_up(node: &Node, settings: &Settings) -> Result<()> {
+    if node.is_ready()? {
+        network::shape(node, settings.link)?;
+        return node.install(&settings.programs);
+    }
+    node.boot()
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.is_empty() && name.len() <= 32 && name.chars().all(good) && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(LabError::Usage(format!("`{name}` is no name of a lab: up to 32 of a-z, 0-9 and dashes")))
+}
+
+fn check_same(name: &str, before: &Settings, asked: &Settings) -> Result<()> {
+    let different =
+        |what, is: String, asked: String| Err(LabError::Different { name: name.to_owned(), what, is, asked });
+    if before.mtu != asked.mtu {
+        return different("MTU", before.mtu.to_string(), asked.mtu.to_string());
+    }
+    if before.cgroups != asked.cgroups {
+        return different("cgroup version", before.cgroups.to_string(), asked.cgroups.to_string());
+    }
+    Ok(())
+}
+
+fn read_settings(folder: &Path, name: &str) -> Result<Settings> {
+    let path = folder.join("lab.json");
+    match fs::read(&path) {
+        Ok(json) => serde_json::from_slice(&json).map_err(std::io::Error::from).at("understand", path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(LabError::NotUp(name.to_owned())),
+        Err(e) => Err(e).at("read", path),
+    }
+}
+
+fn write_settings(folder: &Path, settings: &Settings) -> Result<()> {
+    let path = folder.join("lab.json");
+    let json = serde_json::to_vec_pretty(settings).map_err(std::io::Error::from).at("write", &path)?;
+    fs::write(&path, json).at("write", path)
+}

@@ -1,0 +1,116 @@
+//! `cargo xtask lab`: a lab by hand.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use transship_lab::{CgroupVersion, Lab, LabOptions, Link, NodeName, Rate};
+
+#[derive(Args)]
+pub struct Name {
+    /// Which lab; labs of different names run beside each other.
+    #[arg(long, default_value = "main")]
+    name: String,
+}
+
+#[derive(Subcommand)]
+pub enum Task {
+    /// Bring a lab up, or see that it is up.
+    Up(Up),
+    /// Run a command on a node, for example `lab shell a -- ctr -n k8s.io containers list`.
+    Shell {
+        /// Node a or b, or `client`.
+        machine: String,
+        #[command(flatten)]
+        lab: Name,
+        /// The command; a shell when there is none.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// What is up.
+    Status,
+    /// Take a lab down and remove all it has left, also what a crash has left of it.
+    Down(Name),
+}
+
+#[derive(Args)]
+pub struct Up {
+    #[command(flatten)]
+    lab: Name,
+    /// What each node may send, for example 1gbit.
+    #[arg(long)]
+    link: Option<Rate>,
+    /// MTU of every interface.
+    #[arg(long, default_value_t = 1500)]
+    mtu: u32,
+    /// Round-trip time between the nodes in milliseconds, for example 20ms.
+    #[arg(long, value_parser = milliseconds)]
+    latency: Option<Duration>,
+    /// Which cgroup version the nodes see, v1 or v2; this machine's own when not given.
+    #[arg(long)]
+    cgroup: Option<CgroupVersion>,
+}
+
+pub fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Up(up) => bring_up(up)?,
+        Task::Shell { machine, lab, command } => return shell(&Lab::open(&lab.name)?, &machine, command),
+        Task::Status => status()?,
+        Task::Down(lab) => Lab::take_down(&lab.name)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bring_up(up: Up) -> Result<()> {
+    let options = LabOptions {
+        link: Link { rate: up.link, latency: up.latency },
+        mtu: up.mtu,
+        cgroups: up.cgroup,
+        ..LabOptions::named(&up.lab.name)
+    };
+    let lab = Lab::up(&options)?;
+    for node in lab.nodes() {
+        println!("{} {} pid {}", node.name(), node.name().address(), node.pid()?);
+    }
+    Ok(())
+}
+
+fn shell(lab: &Lab, machine: &str, mut call: Vec<String>) -> Result<ExitCode> {
+    let machine = match machine {
+        "client" => lab.client(),
+        node => lab.node(node.parse::<NodeName>()?),
+    };
+    if call.is_empty() {
+        call.push("bash".to_owned());
+    }
+    let mut command = machine.command(&call[0])?;
+    if let Some(terminal) = std::env::var_os("TERM") {
+        command.env("TERM", terminal);
+    }
+    let status = command.args(&call[1..]).stdin(Stdio::inherit()).status().context("start the command")?;
+    // A program that a signal ended has no code; a shell would say 128 + the signal.
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn status() -> Result<()> {
+    for name in Lab::names()? {
+        match Lab::open(&name) {
+            Ok(lab) => {
+                println!("{name}");
+                for node in lab.nodes() {
+                    println!("  {} {} running {}", node.name(), node.name().address(), node.is_running()?);
+                }
+            }
+            Err(error) => println!("{name}: {error}"),
+        }
+    }
+    Ok(())
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix("ms").unwrap_or(text);
+    number.parse().map(Duration::from_millis).map_err(|_| format!("`{text}` is no time: write 20ms"))
+}
