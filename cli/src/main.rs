@@ -1,2 +1,56 @@
-//! cli
-fn main() {}
+//! `transship`: the agent of a node, and what people say to it.
+
+mod exit;
+mod migrate;
+mod pki;
+mod version;
+
+use clap::{Parser, Subcommand};
+use exit::Exit;
+
+/// Moves running containers from one node to another, live.
+///
+/// Every node runs `transship agent`. `transship migrate`, on the node where the container runs, moves it; `transship
+/// doctor` says what a node still lacks for that.
+#[derive(Debug, Parser)]
+#[command(name = "transship", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Move a running container of this node to another node.
+    Migrate(migrate::Arguments),
+    /// Make the certificates by which nodes know each other.
+    #[command(subcommand)]
+    Pki(pki::Command),
+    /// Say which version this is.
+    Version(version::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> Exit {
+    let done = match Cli::parse().command {
+        Command::Migrate(arguments) => migrate::run(arguments).await,
+        Command::Pki(command) => pki::run(&command).map(|()| Exit::Done),
+        Command::Version(arguments) => version::run(&arguments).map(|()| Exit::Done),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("transship: {error:#}");
+        Exit::Failed
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
