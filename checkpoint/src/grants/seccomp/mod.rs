@@ -1,0 +1,94 @@
+//! Seccomp filters as tasks have them, held against the profile that a bundle asks for.
+//!
+//! A filter is a classic BPF program, the profile a list of rules that the runtime made such a program of. Two
+//! programs of the same profile differ with the runtime's version, so programs aren't compared: it is asked what they
+//! allow. With unknown arguments, a program must not be able to allow a call for which the profile has no rule that
+//! does; with arguments on both sides of each of the profile's conditions it must allow nothing that the rules don't.
+
+mod arch;
+mod profile;
+mod program;
+
+use std::sync::Arc;
+
+pub(super) use profile::{Profile, ProfileConfig, ProfileError};
+pub use program::Program;
+
+use arch::{Arch, NUMBERS};
+use program::Call;
+
+impl Profile {
+    /// The system calls that all of a task's filters together let through and that this profile doesn't grant.
+    pub(super) fn beyond(&self, programs: &[Arc<Program>]) -> Vec<String> {
+        let mut beyond: Vec<String> = Vec::new();
+        for arch in Arch::of_this_machine() {
+            for number in NUMBERS {
+                let name = arch.name(number);
+                let call = Call { arch: arch.audit(), number: arch.number(number), arguments: None };
+                if !programs.iter().all(|program| program.may_allow(&call)) {
+                    continue;
+                }
+                let granted = self.may_allow(*arch, name)
+                    && self.samples(name).all(|arguments| {
+                        let call = Call { arguments: Some(arguments), ..call };
+                        self.allows(*arch, name, &arguments)
+                            || !programs.iter().all(|program| program.may_allow(&call))
+                    });
+                if !granted {
+                    beyond.push(format!("{}{}", name.unwrap_or("one without a name"), arch.suffix()));
+                }
+            }
+        }
+        beyond.dedup();
+        beyond
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::program::tests::{allow_if_argument_is, filter};
+    use super::*;
+
+    fn profile(json: serde_json::Value) -> Profile {
+        serde_json::from_value::<ProfileConfig>(json).unwrap().try_into().ok().unwrap()
+    }
+
+    fn beyond(profile: &Profile, programs: Vec<Program>) -> Vec<String> {
+        let programs: Vec<_> = programs.into_iter().map(Arc::new).collect();
+        let mut names = profile.beyond(&programs);
+        names.retain(|name| !name.starts_with("one without"));
+        names
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_filter_that_allows_more_is_told_by_the_calls() {
+        let profile = profile(serde_json::json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [{"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"}],
+        }));
+        assert_eq!(beyond(&profile, vec![filter(&[0, 1])]), Vec::<String>::new());
+        assert_eq!(beyond(&profile, vec![filter(&[0])]), Vec::<String>::new());
+        assert_eq!(beyond(&profile, vec![filter(&[0, 101, 165])]), ["ptrace", "mount"]);
+        // Each filter of a chain must allow a call, or it isn't.
+        assert_eq!(beyond(&profile, vec![filter(&[0, 101]), filter(&[0, 165])]), Vec::<String>::new());
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_condition_on_arguments_hides_nothing() {
+        let none = profile(serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO"}));
+        assert_eq!(beyond(&none, vec![allow_if_argument_is(101, 0xdead)]), ["ptrace"]);
+
+        let personality = |value: u32| {
+            profile(serde_json::json!({
+                "defaultAction": "SCMP_ACT_ERRNO",
+                "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]}],
+            }))
+        };
+        assert_eq!(beyond(&personality(8), vec![allow_if_argument_is(135, 8)]), Vec::<String>::new());
+        assert_eq!(beyond(&personality(8), vec![allow_if_argument_is(135, 9)]), ["personality"]);
+        assert_eq!(beyond(&personality(8), vec![filter(&[135])]), ["personality"]);
+    }
+}
