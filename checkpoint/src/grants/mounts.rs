@@ -15,11 +15,13 @@ pub(super) fn compare(grant: &Grant, claim: &Claim, beyond: &mut Vec<Beyond>) {
     if grant.capabilities.bounding.contains(CapSet::SYS_ADMIN) {
         return;
     }
-    let on = |path: &Path| claim.mounts.iter().filter(move |mount| mount.at == *path);
-    let unmasked = grant.masked.iter().filter(|path| !on(path).any(|mount| is_mask(grant, mount)));
+    let any_on = |path: &Path, is: &dyn Fn(&Mount) -> bool| {
+        claim.mounts.iter().any(|mount| mount.at == path && is(mount))
+    };
+    let unmasked = grant.masked.iter().filter(|path| !any_on(path, &|mount| is_mask(grant, mount)));
     // A mask of the same path lets nothing be written either.
     let harmless = |mount: &Mount| is_read_only_path(grant, mount) || is_mask(grant, mount);
-    let writable = grant.read_only.iter().filter(|path| !on(path).any(harmless));
+    let writable = grant.read_only.iter().filter(|path| !any_on(path, &harmless));
     let open_paths: Vec<Beyond> = unmasked
         .map(|path| Beyond::Unmasked(path.clone()))
         .chain(writable.map(|path| Beyond::Writable(path.clone())))
