@@ -82,13 +82,19 @@ impl Cgroups {
     }
 
     /// Whether containers can have limits under that version on this host.
-    pub fn has_controllers(&self, version: CgroupVersion) -> Result<bool> {
-        let Some(unified) = self.0.iter().find(|h| h.version == CgroupVersion::V2) else {
-            return Ok(version == CgroupVersion::V1);
-        };
-        let path = unified.mount_point.join("cgroup.controllers");
-        let controllers = fs::read_to_string(&path).at("read", &path)?;
-        Ok(version == CgroupVersion::V1 || controllers.split_whitespace().any(|c| c == "memory"))
+    pub(crate) fn have_controllers(&self, version: CgroupVersion) -> Result<bool> {
+        let unified = self.0.iter().find(|h| h.version == CgroupVersion::V2);
+        match (version, unified) {
+            (CgroupVersion::V1, _) => Ok(true),
+            (CgroupVersion::V2, None) => Ok(false),
+            (CgroupVersion::V2, Some(unified)) => {
+                let path = unified.mount_point.join("cgroup.controllers");
+                let controllers = fs::read_to_string(&path).at("read", &path)?;
+                Ok(["cpu", "memory", "pids"]
+                    .iter()
+                    .all(|c| controllers.split_whitespace().any(|has| has == *c)))
+            }
+        }
     }
 
     /// What a machine mounts below its /sys/fs/cgroup, a `TYPE:OPTIONS:FOLDER` each.

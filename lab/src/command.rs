@@ -1,36 +1,29 @@
 //! Running programs so that a failure says which one, with what, and what it answered.
 
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::process::{Command, Stdio};
 
-use crate::{LabError, Result};
+use crate::error::{At, LabError, Result};
 
 /// The last argument before the program in a machine's command.
 pub(crate) const ENTERED: &str = "--pdeathsig=KILL";
 
 /// Runs `command` to its end and returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
-    finish(command, None)
+    output_with_stdin(command, Stdio::null())
 }
 
 /// Like [`output`], with `input` on its standard input.
 pub fn output_with_input(command: &mut Command, input: &str) -> Result<String> {
-    finish(command, Some(input))
+    let mut file = tempfile::tempfile().at("create", std::env::temp_dir())?;
+    file.write_all(input.as_bytes()).and_then(|()| file.rewind()).at("write", std::env::temp_dir())?;
+    output_with_stdin(command, file)
 }
 
-fn finish(command: &mut Command, input: Option<&str>) -> Result<String> {
-    let spawn_error = |source, command: &Command| LabError::Spawn { command: describe(command), source };
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|e| spawn_error(e, command))?;
-    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        // A program that ends before it has read everything is judged by its exit status below.
-        match stdin.write_all(input.as_bytes()) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => return Err(spawn_error(e, command)),
-            _ => {}
-        }
-    }
-    let out = child.wait_with_output().map_err(|e| spawn_error(e, command))?;
+/// Like [`output`], with its standard input from there.
+pub fn output_with_stdin(command: &mut Command, stdin: impl Into<Stdio>) -> Result<String> {
+    let out = command.stdin(stdin).output();
+    let out = out.map_err(|source| LabError::Spawn { command: describe(command), source })?;
     let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
     if out.status.success() {
         return Ok(stdout);

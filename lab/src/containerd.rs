@@ -3,26 +3,24 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use crate::error::{At, LabError, Result};
+use crate::error::{At, Result};
+use crate::image::Image;
 use crate::node::Node;
 use crate::{command, wait};
 
 /// Its socket, inside the node.
 pub const SOCKET: &str = "/run/containerd/containerd.sock";
-/// The image of every Pod's sandbox.
-pub(crate) const PAUSE_IMAGE: &str = "localhost/pause:latest";
 
-/// Writes its configuration. `runtime` is the OCI runtime that it calls.
-pub(crate) fn configure(node: &Node, runtime: &str, mtu: u32) -> Result<()> {
+/// Writes its configuration. `pause` is the image of every Pod's sandbox, `runtime` the OCI runtime that it calls.
+pub(crate) fn configure(node: &Node, pause: &str, runtime: &str, mtu: u32) -> Result<()> {
     // Lowering oom_score_adj takes CAP_SYS_RESOURCE, which a container's or a VM's root may lack. NRI's socket would
     // be one more thing to wait for.
     let config = format!(
         "version = 3
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
-  sandbox = '{PAUSE_IMAGE}'
+  sandbox = '{pause}'
 [plugins.'io.containerd.nri.v1.nri']
   disable = true
 [plugins.'io.containerd.cri.v1.runtime']
@@ -69,23 +67,21 @@ pub(crate) fn start(node: &Node) -> Result<()> {
     .map_err(|error| node.with_log(error, "containerd"))
 }
 
-/// Loads an image archive (OCI or docker) from the host and gives it no other name than it has.
-pub(crate) fn import(node: &Node, archive: &Path) -> Result<()> {
-    let file = fs::File::open(archive).at("open", archive)?;
+/// Sees that the node has an image under that name.
+pub(crate) fn ensure_image(node: &Node, image: &Image) -> Result<()> {
+    if has_image(node, &image.reference)? { Ok(()) } else { import(node, image) }
+}
+
+/// Loads an image, whatever the node has under its name.
+pub(crate) fn import(node: &Node, image: &Image) -> Result<()> {
+    let file = fs::File::open(&image.archive).at("open", &image.archive)?;
     let mut import = node.command("ctr")?;
-    import.args(["--namespace", "k8s.io", "images", "import", "-"]).stdin(file);
-    let described = command::describe(&import);
-    let out = import.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
-    let out = out.map_err(|source| LabError::Spawn { command: described.clone(), source })?;
-    if out.status.success() {
-        return Ok(());
-    }
-    let output = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-    Err(LabError::Command { command: described, status: out.status, output })
+    import.args(["--namespace", "k8s.io", "images", "import", "--index-name", &image.reference, "-"]);
+    command::output_with_stdin(&mut import, file).map(drop)
 }
 
 /// Whether the node has an image of that name.
-pub(crate) fn has_image(node: &Node, reference: &str) -> Result<bool> {
+fn has_image(node: &Node, reference: &str) -> Result<bool> {
     let names = node.run(&["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"])?;
     Ok(names.lines().any(|name| name == reference))
 }

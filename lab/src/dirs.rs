@@ -64,3 +64,9 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let mut rm = std::process::Command::new("rm");
     crate::command::output(rm.args(["-rf", "--one-file-system", "--"]).arg(path)).map(drop)
 }
+
+/// Copies a folder with all in it, owners, modes, links and times kept.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let mut cp = std::process::Command::new("cp");
+    crate::command::output(cp.args(["-a", "--"]).args([from, to])).map(drop)
+}

@@ -34,6 +34,14 @@ pub enum LabError {
         /// What it said, its standard error first.
         output: String,
     },
+    /// containerd refused a call of the Container Runtime Interface.
+    #[error("{call}: {}", status.message())]
+    Cri {
+        /// The call's name.
+        call: String,
+        /// Its answer.
+        status: Box<tonic::Status>,
+    },
     /// There is no such lab.
     #[error("no lab `{0}` is up; `cargo xtask lab up --name {0}` brings it up")]
     NotUp(String),

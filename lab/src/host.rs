@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::{LabError, Result, command};
+use crate::command;
+use crate::error::{At, LabError, Result};
 
 /// Sees that a program is there, installing the Debian package that has it when it is not.
 pub fn ensure_program(program: &str, package: &str) -> Result<()> {
@@ -46,4 +47,11 @@ pub fn require_root() -> Result<()> {
         return Ok(());
     }
     Err(LabError::Machine { what: "the lab needs root".into(), mend: "run the same with sudo" })
+}
+
+/// Whether this machine's root has CAP_SYS_RESOURCE: without it CRIU can dump root's processes only.
+pub(crate) fn may_raise_limits() -> Result<bool> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let sets = capabilities(None).at("read the capabilities of", "/proc/self")?;
+    Ok(sets.effective.contains(CapabilitySet::SYS_RESOURCE))
 }

@@ -10,6 +10,7 @@ use crate::cgroup::{CgroupVersion, Cgroups};
 use crate::dirs::{self, Dirs};
 use crate::error::{At, LabError, Result};
 use crate::host;
+use crate::image::Image;
 use crate::machine::Machine;
 use crate::network::{self, Link};
 use crate::node::{NODES, Node, NodeName};
@@ -29,17 +30,20 @@ pub struct LabOptions {
     /// Static programs of the host, copied to /usr/local/bin of both nodes. With `transship-runtime` among them it is
     /// the nodes' OCI runtime.
     pub programs: Vec<PathBuf>,
+    /// The folder of the static test programs that the images [`WORKLOADS`](crate::WORKLOADS) are made of.
+    pub workloads: PathBuf,
 }
 
 impl LabOptions {
-    /// Default settings under that name.
-    pub fn named(name: &str) -> Self {
+    /// Default settings under that name, with the test programs of that folder.
+    pub fn new(name: &str, workloads: impl Into<PathBuf>) -> Self {
         LabOptions {
             name: name.to_owned(),
             link: Link::default(),
             mtu: 1500,
             cgroups: None,
             programs: vec![],
+            workloads: workloads.into(),
         }
     }
 }
@@ -51,6 +55,15 @@ pub(crate) struct Settings {
     pub mtu: u32,
     pub cgroups: CgroupVersion,
     pub programs: Vec<PathBuf>,
+    pub workloads: PathBuf,
+}
+
+/// What the nodes of a lab have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub dirs: Dirs,
+    pub root: Root,
+    pub settings: Settings,
 }
 
 /// A lab that is up. Dropping it leaves it up; see [`LabGuard`].
@@ -76,6 +89,7 @@ impl Lab {
             mtu: options.mtu,
             cgroups: options.cgroups.unwrap_or_else(|| hierarchies.host_version()),
             programs: options.programs.clone(),
+            workloads: options.workloads.clone(),
         };
         let lab = Lab::assemble(&dirs, &options.name, root.clone(), hierarchies.clone(), settings.clone());
         if lab.client.is_ready()? {
@@ -166,11 +180,22 @@ impl Lab {
         &self.nodes
     }
 
+    /// Puts an image of the user's own on both nodes: an OCI or docker archive, or a folder that holds a root file
+    /// system. Returns its full name.
+    pub fn import_image(&self, path: &Path, name: &str) -> Result<String> {
+        let (image, _archive) = Image::of_user(path, name)?;
+        for node in &self.nodes {
+            node.import_image(&image)?;
+        }
+        Ok(image.reference)
+    }
+
     fn assemble(dirs: &Dirs, name: &str, root: Root, cgroups: Cgroups, settings: Settings) -> Self {
         let client = machine(dirs, name, CLIENT, &cgroups);
         let nodes = NODES.map(|node| {
             let machine = machine(dirs, name, node.as_str(), &cgroups);
-            Node::new(node, machine, client.clone(), root.clone(), settings.clone())
+            let shared = Shared { dirs: dirs.clone(), root: root.clone(), settings: settings.clone() };
+            Node::new(node, machine, client.clone(), shared)
         });
         Lab { name: name.to_owned(), client, nodes }
     }

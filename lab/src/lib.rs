@@ -4,7 +4,7 @@
 //! use transship_lab::{Lab, LabOptions, NodeName};
 //!
 //! # fn main() -> Result<(), transship_lab::LabError> {
-//! let lab = Lab::up(&LabOptions::named("example"))?;
+//! let lab = Lab::up(&LabOptions::new("example", "target/workloads"))?;
 //! println!("{}", lab.node(NodeName::A).run(&["criu", "--version"])?);
 //! lab.down()?;
 //! # Ok(())
@@ -19,10 +19,12 @@
 mod cgroup;
 mod command;
 mod containerd;
+mod cri;
 mod dirs;
 mod error;
 mod hash;
 pub mod host;
+mod image;
 mod lab;
 mod machine;
 mod network;
@@ -30,11 +32,15 @@ mod node;
 mod process;
 mod root;
 mod wait;
+mod workload;
 
 pub use cgroup::CgroupVersion;
 pub use command::{output, output_with_input};
+pub use containerd::SOCKET;
+pub use cri::{Container, Cri};
 pub use dirs::Dirs;
 pub use error::{LabError, Result};
+pub use image::{Image, ImageConfig, WORKLOADS, write_archive};
 pub use lab::{Lab, LabGuard, LabOptions};
 pub use machine::Machine;
 pub use network::{CLIENT_ADDRESS, Link, Rate};
@@ -42,6 +48,7 @@ pub use node::{NODES, Node, NodeName};
 pub use process::Process;
 pub use root::Root;
 pub use wait::until;
+pub use workload::Workload;
 
 /// Where programs are, on the host and in the lab.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

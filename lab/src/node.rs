@@ -3,13 +3,19 @@
 use std::fmt;
 use std::fs;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use transship_proto::cri::PodSandboxConfig;
+
+use crate::cgroup::Cgroups;
+use crate::cri::{Container, Cri};
 use crate::error::{At, LabError, Result};
-use crate::lab::Settings;
+use crate::image::{self, Image, WORKLOADS};
+use crate::lab::Shared;
 use crate::machine::Machine;
-use crate::root::Root;
+use crate::workload::Workload;
 use crate::{containerd, network};
 
 /// The two nodes of every lab.
@@ -17,6 +23,9 @@ pub const NODES: [NodeName; 2] = [NodeName::A, NodeName::B];
 
 /// Where the product's programs are on a node.
 const PROGRAMS: &str = "/usr/local/bin";
+
+const RUNC: &str = "/usr/sbin/runc";
+const RUNC_WITHOUT_LIMITS: &str = "/usr/local/sbin/runc-without-limits";
 
 /// Starts a program that outlives its starter, with its output in /var/log and its PID in /run.
 const DAEMON: &str = r#"name=$1; shift
@@ -87,8 +96,7 @@ pub struct Node {
     name: NodeName,
     machine: Machine,
     client: Machine,
-    root: Root,
-    settings: Settings,
+    lab: Shared,
 }
 
 impl Deref for Node {
@@ -100,14 +108,8 @@ impl Deref for Node {
 }
 
 impl Node {
-    pub(crate) fn new(
-        name: NodeName,
-        machine: Machine,
-        client: Machine,
-        root: Root,
-        settings: Settings,
-    ) -> Self {
-        Node { name, machine, client, root, settings }
+    pub(crate) fn new(name: NodeName, machine: Machine, client: Machine, lab: Shared) -> Self {
+        Node { name, machine, client, lab }
     }
 
     /// Which one it is.
@@ -126,20 +128,34 @@ impl Node {
             return Ok(());
         }
         self.machine.stop()?;
-        self.machine.start(&self.root, self.settings.cgroups, Some(&self.client))?;
-        network::connect_node(&self.client, &self.machine, self.name, self.settings.mtu)?;
-        network::shape(&self.machine, self.settings.link)?;
-        self.install(&self.settings.programs)?;
-        containerd::configure(self, &self.runtime()?, self.settings.mtu)?;
+        self.machine.start(&self.lab.root, self.lab.settings.cgroups, Some(&self.client))?;
+        network::connect_node(&self.client, &self.machine, self.name, self.lab.settings.mtu)?;
+        network::shape(&self.machine, self.lab.settings.link)?;
+        self.install(&self.lab.settings.programs)?;
+        let pause = self.builtin("pause")?;
+        containerd::configure(self, &pause.reference, &self.install_runtime()?, self.lab.settings.mtu)?;
         containerd::start(self)?;
+        containerd::ensure_image(self, &pause)?;
         self.machine.mark_ready()
     }
 
-    /// The OCI runtime: transship's wrapper where it is installed, else what it stands in front of.
-    fn runtime(&self) -> Result<String> {
+    /// Installs what runs its containers and returns what containerd has to call: transship's wrapper where it is
+    /// among the node's programs, else what that would stand in front of.
+    fn install_runtime(&self) -> Result<String> {
+        let limited = Cgroups::of_host()?.have_controllers(self.lab.settings.cgroups)?;
+        let runtime = if limited { RUNC } else { RUNC_WITHOUT_LIMITS };
+        if !limited {
+            let path = self.path(runtime)?;
+            fs::write(&path, include_str!("runc-without-limits.sh")).at("write", &path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at("open", &path)?;
+        }
         let wrapper = format!("{PROGRAMS}/transship-runtime");
-        let installed = self.path(&wrapper)?.exists();
-        Ok(if installed { wrapper } else { "/usr/sbin/runc".to_owned() })
+        if !self.path(&wrapper)?.exists() {
+            return Ok(runtime.to_owned());
+        }
+        let config = self.path(&wrapper)?.with_extension("json");
+        fs::write(&config, serde_json::json!({ "runtime": runtime }).to_string()).at("write", config)?;
+        Ok(wrapper)
     }
 
     /// Copies programs of the host into the node's /usr/local/bin. A running one is replaced, not changed.
@@ -181,8 +197,40 @@ impl Node {
         LabError::Broken(format!("{error}\nlast lines of {name}'s log on node {}:\n{tail}", self.name))
     }
 
-    /// Loads an image archive (OCI or docker) that lies on the host.
-    pub fn import_image(&self, archive: &Path) -> Result<()> {
-        containerd::import(self, archive)
+    /// Loads an image, in place of what the node has under its name.
+    pub fn import_image(&self, image: &Image) -> Result<()> {
+        containerd::import(self, image)
+    }
+
+    /// Connects to its containerd as a kubelet would.
+    pub fn cri(&self) -> Result<Cri> {
+        Cri::connect(self)
+    }
+
+    /// Starts a workload, making its image first if it is one of the lab's own.
+    pub fn start(&self, workload: &Workload) -> Result<Container> {
+        let reference = self.image_of(workload)?;
+        self.cri()?.run(self.prepare(workload)?, workload.container(&reference))
+    }
+
+    /// Sees that a workload's image is on the node and returns the image's full name.
+    pub fn image_of(&self, workload: &Workload) -> Result<String> {
+        if !WORKLOADS.contains(&workload.image.as_str()) {
+            return image::user_reference(&workload.image);
+        }
+        let image = self.builtin(&workload.image)?;
+        containerd::ensure_image(self, &image)?;
+        Ok(image.reference)
+    }
+
+    /// Makes what a kubelet makes before a Pod starts, and returns the sandbox's configuration.
+    pub fn prepare(&self, workload: &Workload) -> Result<PodSandboxConfig> {
+        let logs = self.path(workload.log_directory())?.join("main");
+        fs::create_dir_all(&logs).at("make", logs)?;
+        Ok(workload.sandbox())
+    }
+
+    fn builtin(&self, name: &str) -> Result<Image> {
+        Image::builtin(name, &self.lab.dirs, &self.lab.root, &self.lab.settings.workloads)
     }
 }

@@ -1,24 +1,49 @@
 //! `cargo xtask lab`: a lab by hand.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use transship_lab::{CgroupVersion, Lab, LabOptions, Link, NodeName, Rate};
+use transship_lab::{CgroupVersion, Lab, LabOptions, Link, NodeName, Rate, Workload};
 
 #[derive(Args)]
 pub struct Name {
     /// Which lab; labs of different names run beside each other.
-    #[arg(long, default_value = "main")]
-    name: String,
+    #[arg(long = "name", value_name = "LAB", default_value = "main")]
+    lab: String,
 }
 
 #[derive(Subcommand)]
 pub enum Task {
     /// Bring a lab up, or see that it is up.
     Up(Up),
+    /// Put an image of your own on both nodes.
+    Image {
+        /// A folder that holds a root file system, or an OCI or docker archive.
+        source: PathBuf,
+        /// Its name, for `lab run --image`.
+        name: String,
+        #[command(flatten)]
+        lab: Name,
+    },
+    /// Start a container on a node; prints its ID and its IP address.
+    Run {
+        /// Node a or b.
+        node: NodeName,
+        /// The name of its Pod.
+        name: String,
+        /// One of counter, witness, dirty, processes, shell, redis, postgresql, or an image of your own.
+        #[arg(long, default_value = "counter")]
+        image: String,
+        #[command(flatten)]
+        lab: Name,
+        /// Arguments; the image's own when there are none.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Run a command on a node, for example `lab shell a -- ctr -n k8s.io containers list`.
     Shell {
         /// Node a or b, or `client`.
@@ -56,9 +81,17 @@ pub struct Up {
 pub fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Up(up) => bring_up(up)?,
-        Task::Shell { machine, lab, command } => return shell(&Lab::open(&lab.name)?, &machine, command),
+        Task::Image { source, name, lab } => {
+            println!("{}", Lab::open(&lab.lab)?.import_image(&source, &name)?);
+        }
+        Task::Run { node, name, image, lab, arguments } => {
+            let workload = Workload::new(&name, &image).with_arguments(arguments);
+            let container = Lab::open(&lab.lab)?.node(node).start(&workload)?;
+            println!("{} {}", container.id, container.address);
+        }
+        Task::Shell { machine, lab, command } => return shell(&Lab::open(&lab.lab)?, &machine, command),
         Task::Status => status()?,
-        Task::Down(lab) => Lab::take_down(&lab.name)?,
+        Task::Down(lab) => Lab::take_down(&lab.lab)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,7 +101,7 @@ fn bring_up(up: Up) -> Result<()> {
         link: Link { rate: up.link, latency: up.latency },
         mtu: up.mtu,
         cgroups: up.cgroup,
-        ..LabOptions::named(&up.lab.name)
+        ..LabOptions::new(&up.lab.lab, crate::build::workloads()?)
     };
     let lab = Lab::up(&options)?;
     for node in lab.nodes() {

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: every habit of the project in one place.
 
+mod build;
 mod lab;
 
 use std::process::ExitCode;
