@@ -1,5 +1,7 @@
 //! `transship`: the agent of a node, and what people say to it.
 
+mod agent;
+mod doctor;
 mod exit;
 mod migrate;
 mod pki;
@@ -13,7 +15,7 @@ use exit::Exit;
 /// Every node runs `transship agent`. `transship migrate`, on the node where the container runs, moves it; `transship
 /// doctor` says what a node still lacks for that.
 #[derive(Debug, Parser)]
-#[command(name = "transship", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "transship", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -21,8 +23,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run this node's agent, which sends containers and takes them in.
+    Agent(Box<transship_agent::Config>),
+    /// Bring a migration to its end where no agent is left to do so.
+    #[command(hide = true)]
+    Recover(Box<agent::Recover>),
     /// Move a running container of this node to another node.
     Migrate(migrate::Arguments),
+    /// Check what this node can do; say how to mend what it can't.
+    Doctor(Box<doctor::Arguments>),
     /// Make the certificates by which nodes know each other.
     #[command(subcommand)]
     Pki(pki::Command),
@@ -33,7 +42,10 @@ enum Command {
 #[tokio::main]
 async fn main() -> Exit {
     let done = match Cli::parse().command {
+        Command::Agent(config) => agent::run(*config).await.map(|()| Exit::Done),
+        Command::Recover(recover) => agent::recover(*recover).await.map(|()| Exit::Done),
         Command::Migrate(arguments) => migrate::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(&arguments).await,
         Command::Pki(command) => pki::run(&command).map(|()| Exit::Done),
         Command::Version(arguments) => version::run(&arguments).map(|()| Exit::Done),
     };

@@ -132,10 +132,17 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
 
 /// Makes an authority.
 pub fn init(asked: &Init) -> Result<Written, PkiError> {
-    let mut params = params("transship authority", asked.days);
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    // Authorities of different names are told apart at once, by people and by those who check a signature.
+    let id: String = CertificateParams::default()
+        .key_identifier(&key)
+        .iter()
+        .take(4)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let mut params = params(&format!("transship authority {id}"), asked.days);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let certificate = params.self_signed(&key)?;
     write(&asked.dir, "ca", &certificate.pem(), &key.serialize_pem())
 }
