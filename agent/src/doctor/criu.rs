@@ -8,7 +8,7 @@ use super::{Finding, Status};
 
 /// The oldest whose images and options are known to do.
 const OLDEST: (u32, u32) = (4, 0);
-const INSTALL: &str = "install CRIU 4.0 or later in containerd's PATH (the package criu of Debian 13 and Ubuntu 25.04 or later)";
+const INSTALL: &str = "install CRIU 4.0 or later in containerd's PATH (the package criu)";
 
 /// All checks of CRIU; those that need it are left out where it isn't there.
 pub async fn checks() -> Vec<Finding> {
