@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    Dir, FallocateFlags, Mode, OFlags, ResolveFlags, fallocate, fchmod, ftruncate, mkdirat, open, openat2,
+    AtFlags, Dir, FallocateFlags, Mode, OFlags, ResolveFlags, fallocate, fchmod, ftruncate, mkdirat, open,
+    openat2, unlinkat,
 };
 use rustix::io::{Errno, pwrite};
 
@@ -77,6 +78,18 @@ impl Store {
             fchmod(&file, Mode::from_raw_mode(mode))
         });
         settled.map_err(|source| self.failed(&entry.path, source))
+    }
+
+    /// Removes a file, if there is one.
+    pub fn remove(&self, path: &TreePath) -> Result<(), StoreError> {
+        let (parent, name) = path.as_str().rsplit_once('/').unwrap_or((".", path.as_str()));
+        let removed = self
+            .open_beneath(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|parent| unlinkat(parent, name, AtFlags::empty()));
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(source) => Err(self.failed(path, source)),
+        }
     }
 
     /// Opens a file beneath the directory, and only there: no symbolic link is followed, no mount is crossed.
@@ -203,6 +216,17 @@ mod tests {
         assert_eq!(metadata.len(), 1 << 20);
         assert!(metadata.blocks() * 512 <= 600 << 10);
         assert_eq!(fs::read(dir.path().join("f")).unwrap()[(512 << 10) - 1..][..2], [0, 1]);
+    }
+
+    #[test]
+    fn what_was_left_over_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.write(&path("a/b"), 0, b"x").unwrap();
+        store.remove(&path("a/b")).unwrap();
+        assert!(!dir.path().join("a/b").exists());
+        store.remove(&path("a/b")).unwrap();
+        store.remove(&path("never/there")).unwrap();
     }
 
     #[test]

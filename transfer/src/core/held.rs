@@ -38,6 +38,18 @@ impl HeldChunks {
         self.chunks == 0
     }
 
+    /// Every path under which something may lie, held or half written.
+    pub fn paths(&self) -> impl Iterator<Item = &TreePath> {
+        self.entries.keys()
+    }
+
+    /// Notes that something may lie under `path`.
+    pub fn touch(&mut self, path: &TreePath) {
+        if !self.entries.contains_key(path) {
+            self.entries.insert(path.clone(), BTreeMap::new());
+        }
+    }
+
     /// Notes a chunk; the latest hash of a chunk counts.
     pub fn insert(&mut self, path: &TreePath, index: u32, hash: Hash) {
         let entry = match self.entries.get_mut(path) {

@@ -20,6 +20,7 @@ use super::tree::{self, Entry, EntryKind};
 /// match its hash never gets to `placed`, and the caller ends the session.
 #[derive(Debug)]
 pub struct ReceiveSession {
+    ground: Ground,
     limits: Limits,
     held: HeldChunks,
     entries: HashMap<EntryId, Incoming>,
@@ -30,6 +31,15 @@ pub struct ReceiveSession {
     bytes: TransferBytes,
     /// Bytes admitted so far; never more than the limit.
     admitted: u64,
+}
+
+/// What may lie where nothing is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// Nothing: the directory was empty.
+    Fresh,
+    /// Anything: an earlier try may have been cut off in the middle of a chunk.
+    Used,
 }
 
 #[derive(Debug)]
@@ -69,12 +79,24 @@ pub struct Verified {
     pub root: Hash,
     /// All entries, sorted by path.
     pub entries: Vec<Entry>,
+    /// Where an earlier try left something that isn't of this tree: it has to go.
+    pub leftovers: Vec<TreePath>,
 }
 
 impl ReceiveSession {
-    /// A session in which `held` lies in its place already.
-    pub fn new(limits: Limits, held: HeldChunks) -> Self {
+    /// A session that begins with an empty directory.
+    pub fn new(limits: Limits) -> Self {
+        Self::on(Ground::Fresh, limits, HeldChunks::default())
+    }
+
+    /// A session that goes on with the directory of an earlier one, where `held` lies in its place.
+    pub fn resume(limits: Limits, held: HeldChunks) -> Self {
+        Self::on(Ground::Used, limits, held)
+    }
+
+    fn on(ground: Ground, limits: Limits, held: HeldChunks) -> Self {
         Self {
+            ground,
             limits,
             held,
             entries: HashMap::new(),
@@ -84,6 +106,16 @@ impl ReceiveSession {
             bytes: TransferBytes::default(),
             admitted: 0,
         }
+    }
+
+    /// What the sender is let do.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What lay in its place when the session began: the sender is told.
+    pub fn held(&self) -> &HeldChunks {
+        &self.held
     }
 
     /// What has come so far.
@@ -139,11 +171,11 @@ impl ReceiveSession {
             return Err(Violation::ShortTwice { path: entry.path.clone(), index });
         }
 
-        let before = self.held.get(&entry.path, index);
+        let held = self.held.get(&entry.path, index);
         let admitted = match encoding {
-            Encoding::Held if before == Some(hash) => Admitted::AlreadyHeld,
+            Encoding::Held if held == Some(hash) => Admitted::AlreadyHeld,
             Encoding::Held => return Err(Violation::NotHeld { path: entry.path.clone(), index }),
-            Encoding::Zero if before.is_none() => Admitted::LeaveHole(entry.path.clone()),
+            Encoding::Zero if self.ground == Ground::Fresh => Admitted::LeaveHole(entry.path.clone()),
             Encoding::Zero => Admitted::Clear(entry.path.clone()),
             Encoding::Raw | Encoding::Zstd { .. } => Admitted::Place(entry.path.clone()),
         };
@@ -200,17 +232,20 @@ impl ReceiveSession {
         if (seal.entries as usize, seal.bytes, seal.root) != (entries.len(), bytes, root) {
             return Err(Violation::WrongRoot { sealed: seal.root, placed: root });
         }
-        Ok(Verified { root, entries })
+        let leftovers = self.held.paths().filter(|path| !self.paths.contains(*path)).cloned().collect();
+        Ok(Verified { root, entries, leftovers })
     }
 
     /// What lies in its place, for the next connection.
     pub fn into_held(self) -> HeldChunks {
         let mut held = self.held;
         for entry in self.entries.values() {
+            held.touch(&entry.path);
             for (index, slot) in (0..).zip(&entry.chunks) {
                 match slot {
                     Slot::Placed(hash) => held.insert(&entry.path, index, *hash),
-                    // It may have been half overwritten.
+                    // Written again with what was there, it is still there; else it may be half of either.
+                    Slot::InHand(hash) if held.get(&entry.path, index) == Some(*hash) => {}
                     Slot::InHand(_) => held.remove(&entry.path, index),
                     Slot::Missing => {}
                 }

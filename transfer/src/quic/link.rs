@@ -68,7 +68,7 @@ pub enum CertificateFault {
     /// There is none.
     #[error("there is none")]
     Missing,
-    /// Something else: not for this purpose, revoked, or signed in a way that isn't supported.
+    /// Something else: not for this purpose, or revoked.
     #[error("it can't be used for this")]
     Unusable,
 }
@@ -76,11 +76,11 @@ pub enum CertificateFault {
 impl CertificateFault {
     fn from_alert(alert: u8) -> Option<Self> {
         match alert {
-            42 => Some(Self::WrongNode),               // bad_certificate
-            43 | 44 | 46 | 51 => Some(Self::Unusable), // unsupported, revoked, unknown, decrypt_error
-            45 => Some(Self::Expired),                 // certificate_expired
-            48 => Some(Self::UnknownCa),               // unknown_ca
-            116 => Some(Self::Missing),                // certificate_required
+            42 => Some(Self::WrongNode),          // bad_certificate
+            43 | 44 | 46 => Some(Self::Unusable), // unsupported, revoked, unknown
+            45 => Some(Self::Expired),            // certificate_expired
+            48 | 51 => Some(Self::UnknownCa), // unknown_ca; decrypt_error: a CA of that name has another key
+            116 => Some(Self::Missing),       // certificate_required
             _ => None,
         }
     }

@@ -18,7 +18,6 @@ use super::{Partial, Rest, VerifiedTree};
 use crate::core::bytes::TransferBytes;
 use crate::core::chunk::ChunkHeader;
 use crate::core::frame::{Answer, Control, Frame, FrameError, Seal};
-use crate::core::held::HeldChunks;
 use crate::core::limits::Limits;
 use crate::core::receive::{ReceiveSession, Verified, Violation};
 use crate::pool::Pool;
@@ -79,11 +78,10 @@ impl Drive {
         answers: SendStream,
         control: FrameReader,
         store: Store,
-        held: HeldChunks,
-        limits: Limits,
+        session: ReceiveSession,
         progress: watch::Sender<TransferBytes>,
     ) -> Self {
-        let session = Mutex::new(ReceiveSession::new(limits.clone(), held));
+        let (limits, session) = (session.limits().clone(), Mutex::new(session));
         let shared = Shared { session, progress, frames: AtomicU64::new(0), store, buffers: Pool::default() };
         Self { connection, answers, control, limits, shared: Arc::new(shared) }
     }
@@ -122,7 +120,7 @@ impl Drive {
         self.answers.finish().ok();
         // Until the sender has it, or is gone: either way the tree is here and whole.
         self.answers.stopped().await.ok();
-        let Verified { root, entries } = verified;
+        let Verified { root, entries, .. } = verified;
         let bytes = self.shared.session().bytes();
         Ok(VerifiedTree { dir: self.shared.store.path().into(), root, entries, bytes })
     }
@@ -174,10 +172,11 @@ impl Drive {
         }
     }
 
-    /// Gives the files their sizes and modes.
+    /// Removes what isn't of the tree, and gives the files their sizes and modes.
     async fn settle(&self, verified: Verified) -> Result<Verified, ReceiveError> {
         let shared = Arc::clone(&self.shared);
         let settle = move || {
+            verified.leftovers.iter().try_for_each(|path| shared.store.remove(path))?;
             verified.entries.iter().try_for_each(|entry| shared.store.settle(entry))?;
             Ok(verified)
         };

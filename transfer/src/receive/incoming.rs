@@ -13,8 +13,8 @@ use super::{Partial, ReceiveError, Receiving, Rest};
 use crate::core::bytes::TransferBytes;
 use crate::core::close::CloseCode;
 use crate::core::frame::{Answer, Frame, PREFACE};
-use crate::core::held::HeldChunks;
 use crate::core::limits::Limits;
+use crate::core::receive::ReceiveSession;
 use crate::identity::Peer;
 use crate::quic::streams::FrameReader;
 use crate::quic::{Connection, LinkError};
@@ -60,7 +60,7 @@ impl Incoming {
     /// When the transfer fails the directory is left as it is then: it is the application's to resume or to remove.
     pub async fn accept(self, dir: &Path, limits: Limits) -> Result<Receiving, ReceiveError> {
         match Store::open(dir) {
-            Ok(store) => self.receive(store, HeldChunks::default(), limits).await,
+            Ok(store) => self.receive(store, ReceiveSession::new(limits)).await,
             Err(error) => {
                 self.connection.close(CloseCode::StoreFailed, &error.to_string());
                 Err(error.into())
@@ -73,7 +73,7 @@ impl Incoming {
     /// That the two tries are of one and the same transfer is for the application to know, by ticket and peer.
     pub async fn resume(self, partial: Partial) -> Result<Receiving, ReceiveError> {
         let Rest { store, held, limits } = *partial.0;
-        self.receive(store, held, limits).await
+        self.receive(store, ReceiveSession::resume(limits, held)).await
     }
 
     /// Refuses: the sender gets [`SendError::Refused`](crate::SendError::Refused) with `code`, whose meaning is the
@@ -82,14 +82,9 @@ impl Incoming {
         self.connection.close(CloseCode::Refused(code), reason);
     }
 
-    async fn receive(
-        mut self,
-        store: Store,
-        held: HeldChunks,
-        limits: Limits,
-    ) -> Result<Receiving, ReceiveError> {
+    async fn receive(mut self, store: Store, session: ReceiveSession) -> Result<Receiving, ReceiveError> {
         let mut answer = PREFACE.to_vec();
-        for frame in held.frames().chain([Answer::Accepted]) {
+        for frame in session.held().frames().chain([Answer::Accepted]) {
             frame.encode(&mut answer);
             if answer.len() > 64 << 10 || frame == Answer::Accepted {
                 self.answers.write_all(&answer).await.map_err(LinkError::from)?;
@@ -97,7 +92,7 @@ impl Incoming {
             }
         }
         let (report, progress) = watch::channel(TransferBytes::default());
-        let drive = Drive::new(self.connection, self.answers, self.control, store, held, limits, report);
+        let drive = Drive::new(self.connection, self.answers, self.control, store, session, report);
         Ok(Receiving { progress, task: AbortOnDropHandle::new(tokio::spawn(drive.run())) })
     }
 }

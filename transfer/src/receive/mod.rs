@@ -23,7 +23,7 @@ use crate::core::limits::Limits;
 use crate::core::tree::Entry;
 use crate::store::Store;
 
-pub use error::{AcceptError, Failed, ReceiveError};
+pub use error::{AcceptError, AcceptFault, Failed, ReceiveError};
 pub use incoming::Incoming;
 pub use listener::Listener;
 

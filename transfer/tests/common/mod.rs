@@ -18,6 +18,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use transship_transfer::identity::IdentityError;
 use transship_transfer::receive::AcceptError;
 use transship_transfer::{
     Endpoint, Identity, Incoming, Limits, Listener, Receiving, SendError, Sender, Settings,
@@ -47,6 +48,10 @@ impl Ca {
     }
 
     pub fn issue(&self, names: &[&str], validity: Validity) -> Identity {
+        self.try_issue(names, validity).unwrap()
+    }
+
+    pub fn try_issue(&self, names: &[&str], validity: Validity) -> Result<Identity, IdentityError> {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages =
@@ -60,7 +65,7 @@ impl Ca {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        Identity::new(vec![certificate.into()], key, roots).unwrap()
+        Identity::new(vec![certificate.into()], key, roots)
     }
 }
 
@@ -90,7 +95,10 @@ impl Nodes {
     }
 
     pub fn of(endpoint: fn(&Identity) -> Endpoint) -> Self {
-        let ca = Ca::new();
+        Self::of_ca(&Ca::new(), endpoint)
+    }
+
+    pub fn of_ca(ca: &Ca, endpoint: fn(&Identity) -> Endpoint) -> Self {
         let (a, b) = (endpoint(&ca.node("a")), endpoint(&ca.node("b")));
         let listener = b.listen();
         Self { a, b, listener }

@@ -170,7 +170,7 @@ mod strategies {
 
     pub fn strategy() -> impl Strategy<Value = Control> {
         prop_oneof![
-            prop::collection::vec(any::<u8>(), 0..=MAX_TICKET_BYTES)
+            prop::collection::vec(any::<u8>(), prop_oneof![0..40usize, Just(MAX_TICKET_BYTES)])
                 .prop_map(|ticket| Control::Open { ticket: ticket.into() }),
             (hash(), any::<u32>(), any::<u64>(), any::<u16>()).prop_map(|(root, entries, bytes, lanes)| {
                 Control::Seal(Seal { root, entries, bytes, lanes })
@@ -180,7 +180,11 @@ mod strategies {
 
     pub fn answer_strategy() -> impl Strategy<Value = Answer> {
         prop_oneof![
-            ("[a-z/]{1,500}x", any::<u32>(), prop::collection::vec(hash(), 1..=MAX_HELD_PER_FRAME))
+            (
+                "[a-z/]{1,500}x",
+                any::<u32>(),
+                prop::collection::vec(hash(), prop_oneof![1..9usize, Just(MAX_HELD_PER_FRAME)])
+            )
                 .prop_filter_map("a path", |(path, first, hashes)| Some(Answer::Held {
                     path: TreePath::new(&path).ok()?,
                     first,
