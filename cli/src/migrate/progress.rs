@@ -73,13 +73,16 @@ impl Progress {
         }
     }
 
-    /// It is over: live lines stay, each with how long it took.
+    /// It is over: live lines stay, each with how long it took, if that is known.
     pub fn finish(self, report: &Report) {
         if let Self::Live(live) = self {
+            live.rest();
             for line in &live.phases {
                 let name = line.prefix();
-                let length = report.phase_lengths().find(|(phase, _)| *phase == name);
-                line.finish_with_message(length.map(|(_, length)| span(length)).unwrap_or_default());
+                match report.phase_lengths().find(|(phase, _)| *phase == name) {
+                    Some((_, length)) => line.finish_with_message(span(length)),
+                    None => line.finish(),
+                }
             }
         }
     }
@@ -96,15 +99,26 @@ impl Progress {
 
 impl Live {
     fn phase(&mut self, name: String, at: f64) {
-        if let Some(line) = self.phases.last() {
-            line.disable_steady_tick();
-        }
-        // The template is a constant that a test renders.
-        let style = ProgressStyle::with_template("{spinner} {prefix:<10} {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let line = self.lines.add(ProgressBar::new_spinner().with_style(style).with_prefix(name));
+        self.rest();
+        let line =
+            self.lines.add(ProgressBar::new_spinner().with_style(style("{spinner}")).with_prefix(name));
         line.set_message(format!("at {}", span(at)));
         line.enable_steady_tick(TICK);
         self.phases.push(line);
     }
+
+    /// The newest line comes to rest.
+    fn rest(&self) {
+        if let Some(line) = self.phases.last() {
+            line.disable_steady_tick();
+            line.set_style(style(" "));
+        }
+    }
+}
+
+/// A phase's line that begins like that.
+fn style(begin: &str) -> ProgressStyle {
+    // The template is a constant; were it wrong, indicatif's own would show as much.
+    ProgressStyle::with_template(&format!("{begin} {{prefix:<10}} {{msg}}"))
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }

@@ -37,7 +37,19 @@ pub struct Report {
     #[serde(skip)]
     frozen: bool,
     #[serde(skip)]
-    timed_out: bool,
+    ending: Ending,
+}
+
+/// How much the agent has told.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// How it ended.
+    Told,
+    /// Not how it ended.
+    #[default]
+    Unknown,
+    /// Not how it ended, within the time to wait.
+    TimedOut,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,6 +111,7 @@ impl Report {
 
     /// The agent's last word.
     pub fn outcome(&mut self, outcome: Outcome) {
+        self.ending = Ending::Told;
         self.ok = outcome.migrated;
         self.freeze_ms = ms(outcome.freeze_us);
         self.phases = outcome
@@ -127,8 +140,13 @@ impl Report {
     pub fn failure(&mut self, failure: Failure) {
         self.reason = failure.reason().into();
         self.message = failure.to_string();
+        self.ending = match failure {
+            // Without an agent, nothing has begun.
+            Failure::Told(_) | Failure::NoAgent { .. } => Ending::Told,
+            Failure::AgentLost(_) | Failure::Interrupted => Ending::Unknown,
+            Failure::TimedOut(_) => Ending::TimedOut,
+        };
         self.refused = matches!(failure, Failure::Told(_)) && !self.frozen;
-        self.timed_out = matches!(failure, Failure::TimedOut(_));
     }
 
     /// How long each phase took, by name, in milliseconds.
@@ -141,7 +159,7 @@ impl Report {
         match self {
             Self { ok: true, .. } => Exit::Done,
             Self { refused: true, .. } => Exit::Refused,
-            Self { timed_out: true, .. } => Exit::TimedOut,
+            Self { ending: Ending::TimedOut, .. } => Exit::TimedOut,
             _ => Exit::Failed,
         }
     }
@@ -167,7 +185,11 @@ impl fmt::Display for Report {
                 span(self.total_ms()),
             );
         }
-        let verb = if self.refused { "can't be migrated" } else { "was not migrated" };
+        let verb = match self.ending {
+            Ending::Told if self.refused => "can't be migrated",
+            Ending::Told => "was not migrated",
+            Ending::Unknown | Ending::TimedOut => "may not have been migrated",
+        };
         write!(f, "{} {verb} ({})\n  {}", self.container, self.reason, self.message)?;
         if self.refused {
             write!(f, "\n  Nothing was touched.")?;

@@ -223,6 +223,7 @@ async fn an_agent_that_dies_half_way_is_no_outcome() {
     let lab = Lab::answering(vec![started(), begun(Phase::Capture, 1)]);
     let report = lab.migrate(&[]).await;
     assert_eq!((report.exit(), json(&report)["reason"].as_str()), (Exit::Failed, Some("AgentLost")));
+    assert!(report.to_string().starts_with("web may not have been migrated"), "{report}");
 }
 
 #[tokio::test]
