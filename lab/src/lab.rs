@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::{self, Agents};
 use crate::cgroup::{CgroupVersion, Cgroups};
 use crate::dirs::{self, Dirs};
 use crate::error::{At, LabError, Result};
@@ -27,23 +28,24 @@ pub struct LabOptions {
     pub mtu: u32,
     /// What the nodes see; `None`: the version that the host's own services use.
     pub cgroups: Option<CgroupVersion>,
-    /// Static programs of the host, copied to /usr/local/bin of both nodes. With `transship-runtime` among them it is
-    /// the nodes' OCI runtime.
-    pub programs: Vec<PathBuf>,
-    /// The folder of the static test programs that the images [`WORKLOADS`](crate::WORKLOADS) are made of.
-    pub workloads: PathBuf,
+    /// A folder of static programs: the test programs that the images [`WORKLOADS`](crate::WORKLOADS) are made of, and
+    /// `transship`, `transship-runtime` and `transship-watchdog`. Those three go to /usr/local/bin of both nodes, if
+    /// they are there; the second is then the nodes' OCI runtime.
+    pub programs: PathBuf,
+    /// Whether transship's agents are started. Default: yes.
+    pub agents: Agents,
 }
 
 impl LabOptions {
-    /// Default settings under that name, with the test programs of that folder.
-    pub fn new(name: &str, workloads: impl Into<PathBuf>) -> Self {
+    /// Default settings under that name, with the programs of that folder.
+    pub fn new(name: &str, programs: impl Into<PathBuf>) -> Self {
         LabOptions {
             name: name.to_owned(),
             link: Link::default(),
             mtu: 1500,
             cgroups: None,
-            programs: vec![],
-            workloads: workloads.into(),
+            programs: programs.into(),
+            agents: Agents::Running,
         }
     }
 }
@@ -54,14 +56,15 @@ pub(crate) struct Settings {
     pub link: Link,
     pub mtu: u32,
     pub cgroups: CgroupVersion,
-    pub programs: Vec<PathBuf>,
-    pub workloads: PathBuf,
+    pub programs: PathBuf,
+    pub agents: Agents,
 }
 
 /// What the nodes of a lab have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub dirs: Dirs,
+    pub folder: PathBuf,
     pub root: Root,
     pub settings: Settings,
 }
@@ -70,6 +73,7 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub struct Lab {
     name: String,
+    shared: Shared,
     client: Machine,
     nodes: [Node; 2],
 }
@@ -89,7 +93,7 @@ impl Lab {
             mtu: options.mtu,
             cgroups: options.cgroups.unwrap_or_else(|| hierarchies.host_version()),
             programs: options.programs.clone(),
-            workloads: options.workloads.clone(),
+            agents: options.agents,
         };
         let lab = Lab::assemble(&dirs, &options.name, root.clone(), hierarchies.clone(), settings.clone());
         if lab.client.is_ready()? {
@@ -101,9 +105,13 @@ impl Lab {
             fs::create_dir_all(&folder).at("make", &folder)?;
             lab.client.start(&root, settings.cgroups, None)?;
             network::connect_client(&lab.client, settings.mtu)?;
+            write_settings(&folder, &settings)?;
             lab.client.mark_ready()?;
         }
-        write_settings(&folder, &settings)?;
+        let transship = settings.programs.join("transship");
+        if transship.exists() {
+            agent::make_identities(&transship, &lab.identities())?;
+        }
         std::thread::scope(|scope| {
             let booting = lab.nodes.each_ref().map(|node| scope.spawn(|| bring_up(node, &settings)));
             booting.into_iter().try_for_each(|boot| match boot.join() {
@@ -111,6 +119,8 @@ impl Lab {
                 Err(panic) => std::panic::resume_unwind(panic),
             })
         })?;
+        // Only now: a link that could not be shaped as asked isn't what a later boot should ask for again.
+        write_settings(&folder, &settings)?;
         Ok(lab)
     }
 
@@ -162,6 +172,16 @@ impl Lab {
         &self.name
     }
 
+    /// Which cgroup version its nodes see.
+    pub fn cgroups(&self) -> CgroupVersion {
+        self.shared.settings.cgroups
+    }
+
+    /// The file system that all its machines share.
+    pub fn root(&self) -> &Root {
+        &self.shared.root
+    }
+
     /// The machine that stands for the world outside: in the network of the bridge, with redis-cli, psql, iperf3.
     pub fn client(&self) -> &Machine {
         &self.client
@@ -180,6 +200,11 @@ impl Lab {
         &self.nodes
     }
 
+    /// The authority and the nodes' certificates, as `transship pki` makes them: `ca.crt`, `ca.key`, `a.crt`, `a.key`, …
+    pub fn identities(&self) -> PathBuf {
+        identities(&self.shared.folder)
+    }
+
     /// Puts an image of the user's own on both nodes: an OCI or docker archive, or a folder that holds a root file
     /// system. Returns its full name.
     pub fn import_image(&self, path: &Path, name: &str) -> Result<String> {
@@ -192,12 +217,12 @@ impl Lab {
 
     fn assemble(dirs: &Dirs, name: &str, root: Root, cgroups: Cgroups, settings: Settings) -> Self {
         let client = machine(dirs, name, CLIENT, &cgroups);
+        let shared = Shared { dirs: dirs.clone(), folder: dirs.lab(name), root, settings };
         let nodes = NODES.map(|node| {
             let machine = machine(dirs, name, node.as_str(), &cgroups);
-            let shared = Shared { dirs: dirs.clone(), root: root.clone(), settings: settings.clone() };
-            Node::new(node, machine, client.clone(), shared)
+            Node::new(node, machine, client.clone(), shared.clone())
         });
-        Lab { name: name.to_owned(), client, nodes }
+        Lab { name: name.to_owned(), shared, client, nodes }
     }
 }
 
@@ -238,6 +263,10 @@ impl Drop for LabGuard {
 
 const CLIENT: &str = "client";
 
+pub(crate) fn identities(lab: &Path) -> PathBuf {
+    lab.join("pki")
+}
+
 fn machine(dirs: &Dirs, lab: &str, name: &str, cgroups: &Cgroups) -> Machine {
     Machine::new(name, dirs.lab(lab).join(name), cgroup_of(lab).join(name), cgroups.clone())
 }
@@ -258,11 +287,11 @@ fn cgroup_of(lab: &str) -> PathBuf {
 }
 
 fn bring_up(node: &Node, settings: &Settings) -> Result<()> {
-    if node.is_ready()? {
-        network::shape(node, settings.link)?;
-        return node.install(&settings.programs);
+    if !node.is_ready()? {
+        return node.boot();
     }
-    node.boot()
+    network::shape(node, settings.link)?;
+    node.install_programs()
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -4,7 +4,7 @@
 //! use transship_lab::{Lab, LabOptions, NodeName};
 //!
 //! # fn main() -> Result<(), transship_lab::LabError> {
-//! let lab = Lab::up(&LabOptions::new("example", "target/workloads"))?;
+//! let lab = Lab::up(&LabOptions::new("example", "target/lab"))?;
 //! println!("{}", lab.node(NodeName::A).run(&["criu", "--version"])?);
 //! lab.down()?;
 //! # Ok(())
@@ -16,6 +16,7 @@
 //! end with it. All labs share one Debian, made once ([`Root`]). Nothing of a lab is seen or reached from the host's
 //! network, mounts or cgroup folders but its own, so labs run beside each other and beside other work.
 
+mod agent;
 mod cgroup;
 mod command;
 mod containerd;
@@ -34,6 +35,7 @@ mod root;
 mod wait;
 mod workload;
 
+pub use agent::{AGENT_PORT, Agents};
 pub use cgroup::CgroupVersion;
 pub use command::{output, output_with_input};
 pub use containerd::SOCKET;

@@ -6,17 +6,19 @@ use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use transship_proto::cri::PodSandboxConfig;
 
+use crate::agent::{self, Agents};
 use crate::cgroup::Cgroups;
 use crate::cri::{Container, Cri};
 use crate::error::{At, LabError, Result};
 use crate::image::{self, Image, WORKLOADS};
-use crate::lab::Shared;
+use crate::lab::{self, Shared};
 use crate::machine::Machine;
 use crate::workload::Workload;
-use crate::{containerd, network};
+use crate::{containerd, network, wait};
 
 /// The two nodes of every lab.
 pub const NODES: [NodeName; 2] = [NodeName::A, NodeName::B];
@@ -131,11 +133,14 @@ impl Node {
         self.machine.start(&self.lab.root, self.lab.settings.cgroups, Some(&self.client))?;
         network::connect_node(&self.client, &self.machine, self.name, self.lab.settings.mtu)?;
         network::shape(&self.machine, self.lab.settings.link)?;
-        self.install(&self.lab.settings.programs)?;
+        self.install_programs()?;
         let pause = self.builtin("pause")?;
         containerd::configure(self, &pause.reference, &self.install_runtime()?, self.lab.settings.mtu)?;
         containerd::start(self)?;
         containerd::ensure_image(self, &pause)?;
+        if self.lab.settings.agents == Agents::Running && self.path(PROGRAMS)?.join("transship").exists() {
+            self.start_agent(&[])?;
+        }
         self.machine.mark_ready()
     }
 
@@ -158,6 +163,15 @@ impl Node {
         Ok(wrapper)
     }
 
+    /// Copies transship's programs and the node's identity to where they belong.
+    pub(crate) fn install_programs(&self) -> Result<()> {
+        let programs = agent::PROGRAMS.map(|name| self.lab.settings.programs.join(name));
+        let there: Vec<_> = programs.into_iter().filter(|program| program.exists()).collect();
+        self.install(&there)?;
+        let identities = lab::identities(&self.lab.folder);
+        if identities.exists() { self.install_identity(&identities) } else { Ok(()) }
+    }
+
     /// Copies programs of the host into the node's /usr/local/bin. A running one is replaced, not changed.
     pub fn install(&self, programs: &[PathBuf]) -> Result<()> {
         for program in programs {
@@ -176,11 +190,16 @@ impl Node {
         self.run(&[&start, call].concat()).map(drop)
     }
 
-    /// Sends SIGKILL to a program that [`start_daemon`](Self::start_daemon) started, not to what it has started.
+    /// Sends SIGKILL to a program that [`start_daemon`](Self::start_daemon) started, not to what it has started in
+    /// turn, and returns when it is gone.
     pub fn kill_daemon(&self, name: &str) -> Result<()> {
         let path = self.path(format!("/run/{name}.pid"))?;
         let pid = fs::read_to_string(&path).at("read", &path)?;
-        self.run(&["kill", "-KILL", pid.trim()]).map(drop)
+        self.run(&["kill", "-KILL", pid.trim()])?;
+        let process = self.path("/proc")?.join(pid.trim());
+        wait::until(&format!("the end of {name} on node {}", self.name), Duration::from_secs(10), || {
+            Ok((!process.exists()).then_some(()))
+        })
     }
 
     /// What a daemon has said so far.
@@ -231,6 +250,6 @@ impl Node {
     }
 
     fn builtin(&self, name: &str) -> Result<Image> {
-        Image::builtin(name, &self.lab.dirs, &self.lab.root, &self.lab.settings.workloads)
+        Image::builtin(name, &self.lab.dirs, &self.lab.root, &self.lab.settings.programs)
     }
 }

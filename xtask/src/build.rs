@@ -1,36 +1,69 @@
 //! What has to be built before anything can run in a lab.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// What a lab needs, by the package and the profile that it is built with.
+const PROGRAMS: [(&str, &str, &[&str]); 3] = [
+    ("transship-cli", "release", &["transship"]),
+    ("transship-runtime", "boring", &["transship-runtime", "transship-watchdog"]),
+    (
+        "transship-workloads",
+        "release",
+        &["pause", "counter", "witness", "witness-collector", "dirty", "processes"],
+    ),
+];
+
+/// Builds transship and the test programs, all static and with faults to be asked for, and returns the folder that
+/// they are in.
+pub fn programs() -> Result<PathBuf> {
+    let target = host_target()?;
+    let folder = target_folder().join("lab");
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    for (package, profile, names) in PROGRAMS {
+        build(package, profile, &target)?;
+        for name in names {
+            let built = target_folder().join(&target).join(profile).join(name);
+            copy_if_changed(&built, &folder.join(name))?;
+        }
+    }
+    Ok(folder)
+}
+
+/// Builds a package's programs as static ones.
+///
+/// The target is named, so that build scripts and macros, which can't be static, are built without the flag.
+fn build(package: &str, profile: &str, target: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--quiet", "--package", package, "--profile", profile, "--target", target]);
+    if package == "transship-cli" {
+        cargo.args(["--features", "faults"]);
+    }
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    run(&mut cargo, &format!("build of {package}"))
+}
+
+/// A program that a node runs is replaced by another file, not written into.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let built = modified(from).with_context(|| format!("find {}", from.display()))?;
+    if modified(to).is_ok_and(|copied| copied >= built) {
+        return Ok(());
+    }
+    let fresh = to.with_extension("fresh");
+    fs::copy(from, &fresh).with_context(|| format!("copy {}", from.display()))?;
+    fs::rename(&fresh, to).with_context(|| format!("replace {}", to.display()))
+}
+
 /// The target that Rust builds for by default here.
-pub fn host_target() -> Result<String> {
+fn host_target() -> Result<String> {
     let out = Command::new("rustc").arg("-vV").output().context("ask rustc for its target")?;
     let text = String::from_utf8(out.stdout).context("ask rustc for its target")?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("rustc -vV names no host")
-}
-
-/// Builds the static test programs and returns their folder.
-pub fn workloads() -> Result<PathBuf> {
-    build("release", &["--package", "transship-workloads"])
-}
-
-/// Builds static programs and returns the folder that they are in.
-///
-/// With an explicit target, so that build scripts and macros, which can't be static, aren't affected.
-fn build(profile: &str, what: &[&str]) -> Result<PathBuf> {
-    let target = host_target()?;
-    let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--target", &target, "--profile", profile]).args(what);
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    let status = cargo.status().context("start cargo")?;
-    if !status.success() {
-        bail!("the build of {} failed", what.join(" "));
-    }
-    Ok(target_folder().join(target).join(profile))
 }
 
 /// cargo, in the workspace.
@@ -38,6 +71,15 @@ pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace());
     command
+}
+
+/// Runs a command whose output the user sees.
+pub fn run(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("start the {what}"))?;
+    if !status.success() {
+        bail!("the {what} failed ({status})");
+    }
+    Ok(())
 }
 
 /// The root of the workspace.

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+
 use transship_lab::{CgroupVersion, Lab, LabOptions, Link, NodeName, Rate, Workload};
+
+use crate::build;
 
 #[derive(Args)]
 pub struct Name {
@@ -76,6 +79,9 @@ pub struct Up {
     /// Which cgroup version the nodes see, v1 or v2; this machine's own when not given.
     #[arg(long)]
     cgroup: Option<CgroupVersion>,
+    /// Take the static programs from this folder instead of building them.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 pub fn run(task: Task) -> Result<ExitCode> {
@@ -97,15 +103,30 @@ pub fn run(task: Task) -> Result<ExitCode> {
 }
 
 fn bring_up(up: Up) -> Result<()> {
+    let programs = up.programs.map_or_else(build::programs, Ok)?;
     let options = LabOptions {
         link: Link { rate: up.link, latency: up.latency },
         mtu: up.mtu,
         cgroups: up.cgroup,
-        ..LabOptions::new(&up.lab.lab, crate::build::workloads()?)
+        ..LabOptions::new(&up.lab.lab, programs)
     };
-    let lab = Lab::up(&options)?;
+    describe(&Lab::up(&options)?)
+}
+
+fn describe(lab: &Lab) -> Result<()> {
+    println!("lab {}, cgroup {}", lab.name(), lab.cgroups());
     for node in lab.nodes() {
-        println!("{} {} pid {}", node.name(), node.name().address(), node.pid()?);
+        let state =
+            if node.is_running()? { format!("up, init is {}", node.pid()?) } else { "down".to_owned() };
+        println!(
+            "  node {}  {}  Pods {}  {state}",
+            node.name(),
+            node.name().address(),
+            node.name().pod_network()
+        );
+    }
+    for version in lab.root().versions()?.lines() {
+        println!("  {version}");
     }
     Ok(())
 }
@@ -131,13 +152,8 @@ fn shell(lab: &Lab, machine: &str, mut call: Vec<String>) -> Result<ExitCode> {
 fn status() -> Result<()> {
     for name in Lab::names()? {
         match Lab::open(&name) {
-            Ok(lab) => {
-                println!("{name}");
-                for node in lab.nodes() {
-                    println!("  {} {} running {}", node.name(), node.name().address(), node.is_running()?);
-                }
-            }
-            Err(error) => println!("{name}: {error}"),
+            Ok(lab) => describe(&lab)?,
+            Err(error) => println!("lab {name}: {error}"),
         }
     }
     Ok(())

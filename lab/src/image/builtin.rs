@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::oci::ImageConfig;
 use super::rootfs::Rootfs;
 use crate::error::{At, LabError, Result};
 use crate::root::Root;
-use crate::{hash, host};
+use crate::{command, hash, host};
 
 /// The images that can be asked for by name. `shell` runs any command line; `redis` and `postgresql` keep nothing
 /// outside of the container.
@@ -91,7 +92,7 @@ fn redis(rootfs: &Rootfs, root: &Root) -> Result<ImageConfig> {
     })
 }
 
-/// The user that the server runs as: it refuses to be root.
+/// The user that the server runs as, since it refuses to be root. `not_root.c` knows the number too.
 const POSTGRES: u32 = 999;
 
 fn postgresql(rootfs: &Rootfs, root: &Root) -> Result<ImageConfig> {
@@ -105,6 +106,7 @@ fn postgresql(rootfs: &Rootfs, root: &Root) -> Result<ImageConfig> {
     rootfs.add_tree(root, "/usr/share/zoneinfo/Etc")?;
     rootfs.add_busybox(root)?;
     rootfs.make_folder("run/postgresql")?;
+    rootfs.make_folder("data/pg")?;
     rootfs.write(
         "etc/passwd",
         &format!("root:x:0:0::/:/bin/sh\npostgres:x:{POSTGRES}:{POSTGRES}::/data:/bin/sh\n"),
@@ -118,7 +120,7 @@ exec {lib}/bin/postgres -D /data/pg -c listen_addresses='*' -c jit=off -c fsync=
     );
     rootfs.write("start", &start)?;
     rootfs.write("etc/pg_hba.conf", "local all all trust\nhost all all all trust\n")?;
-    for folder in ["data", "run/postgresql"] {
+    for folder in ["data/pg", "run/postgresql"] {
         let path = rootfs.path().join(folder);
         std::os::unix::fs::chown(&path, Some(POSTGRES), Some(POSTGRES)).at("change the owner of", path)?;
     }
@@ -130,15 +132,12 @@ exec {lib}/bin/postgres -D /data/pg -c listen_addresses='*' -c jit=off -c fsync=
     };
     if !host::may_raise_limits()? {
         // CRIU can't read the limits of another user's process here, so the server must be root and not know it.
-        let wrapper = multiarch_library(root, "libuid_wrapper.so")?;
-        rootfs.add_programs(root, &[&wrapper])?;
+        let library = rootfs.path().join("not_root.so");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-nostdlib", "-x", "c", "-o"]).arg(&library).arg("-");
+        command::output_with_input(&mut cc, include_str!("not_root.c"))?;
         config.user = String::new();
-        config.env.extend([
-            format!("LD_PRELOAD={wrapper}"),
-            "UID_WRAPPER=1".to_owned(),
-            format!("UID_WRAPPER_INITIAL_RUID={POSTGRES}"),
-            format!("UID_WRAPPER_INITIAL_EUID={POSTGRES}"),
-        ]);
+        config.env.push("LD_PRELOAD=/not_root.so".to_owned());
     }
     Ok(config)
 }
@@ -151,10 +150,4 @@ fn only_folder(root: &Root, folder: &str) -> Result<String> {
         (Some(Ok(entry)), None) => Ok(format!("/{folder}/{}", entry.file_name().to_string_lossy())),
         _ => Err(LabError::Broken(format!("{} should hold one version", path.display()))),
     }
-}
-
-fn multiarch_library(root: &Root, name: &str) -> Result<String> {
-    let folder = format!("/usr/lib/{}-linux-gnu/{name}", std::env::consts::ARCH);
-    let there = root.path().join(folder.trim_start_matches('/')).exists();
-    if there { Ok(folder) } else { Err(LabError::Broken(format!("the nodes' Debian has no {folder}"))) }
 }

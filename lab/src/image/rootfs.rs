@@ -20,6 +20,8 @@ impl Rootfs {
         for name in ["data", "dev", "etc", "proc", "run", "sys", "tmp", "var"] {
             rootfs.make_folder(name)?;
         }
+        let run = rootfs.path().join("var/run");
+        symlink("/run", &run).at("link", run)?;
         let tmp = rootfs.path().join("tmp");
         fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777)).at("open", tmp)?;
         Ok(rootfs)

@@ -26,7 +26,6 @@ const PACKAGES: &[&str] = &[
     "iptables",
     "jq",
     "libcriu2",
-    "libuid-wrapper",
     "nftables",
     "postgresql",
     "procps",
