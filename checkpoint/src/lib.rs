@@ -12,3 +12,5 @@
 
 pub mod grants;
 pub mod image;
+pub mod rootfs;
+mod tar_reader;
