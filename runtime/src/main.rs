@@ -1,2 +1,0 @@
-//! runtime
-fn main() {}
