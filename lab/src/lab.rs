@@ -36,7 +36,20 @@ pub struct LabOptions {
     pub agents: Agents,
 }
 
+/// The environment variable that names the folder of programs to a test or a benchmark.
+pub const PROGRAMS_VARIABLE: &str = "TRANSSHIP_LAB_PROGRAMS";
+
 impl LabOptions {
+    /// Default settings under that name, with the programs of the folder that [`PROGRAMS_VARIABLE`] names.
+    pub fn from_env(name: &str) -> Result<Self> {
+        let folder = std::env::var_os(PROGRAMS_VARIABLE).ok_or_else(|| {
+            LabError::Usage(format!(
+                "{PROGRAMS_VARIABLE} names no folder of programs; `cargo xtask test` sets it"
+            ))
+        })?;
+        Ok(LabOptions::new(name, folder))
+    }
+
     /// Default settings under that name, with the programs of that folder.
     pub fn new(name: &str, programs: impl Into<PathBuf>) -> Self {
         LabOptions {

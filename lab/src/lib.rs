@@ -43,7 +43,7 @@ pub use cri::{Container, Cri};
 pub use dirs::Dirs;
 pub use error::{LabError, Result};
 pub use image::{Image, ImageConfig, WORKLOADS, write_archive};
-pub use lab::{Lab, LabGuard, LabOptions};
+pub use lab::{Lab, LabGuard, LabOptions, PROGRAMS_VARIABLE};
 pub use machine::Machine;
 pub use network::{CLIENT_ADDRESS, Link, Rate};
 pub use node::{NODES, Node, NodeName};

@@ -33,6 +33,13 @@ pub fn programs() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Builds the suite of the lab's tests, with the dependencies that are built for [`programs`] anyway.
+pub fn lab_tests() -> Result<PathBuf> {
+    let target = host_target()?;
+    build("transship-lab-tests", "release", &target)?;
+    Ok(target_folder().join(target).join("release/transship-lab-tests"))
+}
+
 /// Builds a package's programs as static ones.
 ///
 /// The target is named, so that build scripts and macros, which can't be static, are built without the flag.

@@ -1,7 +1,9 @@
 //! `cargo xtask …`: every habit of the project in one place.
 
 mod build;
+mod ci;
 mod lab;
+mod test;
 
 use std::process::ExitCode;
 
@@ -17,17 +19,36 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run the tests: all suites, or one, or those of a name.
+    Test(test::Options),
     /// Two real nodes on this machine, to play with.
     #[command(subcommand)]
     Lab(lab::Task),
+    /// Check what a change has to pass before its tests: format, lints, documentation, dependencies.
+    Check,
+    /// `check`, then all tests.
+    Ci(test::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Options::parse().task {
+        Task::Test(options) => test::run(&options),
         Task::Lab(task) => lab::run(task),
+        Task::Check => ci::check().map(|()| ExitCode::SUCCESS),
+        Task::Ci(options) => ci::check().and_then(|()| test::run(&options)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Options::command().debug_assert();
+    }
 }

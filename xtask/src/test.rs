@@ -1,0 +1,88 @@
+//! `cargo xtask test`: every suite, one count.
+
+mod libtest;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::build;
+use libtest::Totals;
+
+/// Which tests.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Everything that needs no lab: all crates' own tests.
+    Unit,
+    /// The simulations, with many more cases than the unit suite gives them.
+    Sim,
+    /// Real migrations between the nodes of a lab. Needs root.
+    Lab,
+}
+
+#[derive(Args)]
+pub struct Options {
+    /// One suite; all of them when not given.
+    #[arg(long, value_enum)]
+    suite: Option<Suite>,
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+    /// Write the counts to this file too: {"passed":n,"failed":n,"skipped":[{"test":…,"why":…}]}.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Cases for each property, where the unit suite has some 200.
+const SIMULATED_CASES: &str = "5000";
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let mut totals = Totals::default();
+    for suite in [Suite::Unit, Suite::Sim, Suite::Lab] {
+        if options.suite.is_none_or(|only| only == suite) {
+            totals.add(run_suite(suite, options.filter.as_deref())?);
+        }
+    }
+    if let Some(path) = &options.json {
+        let json = serde_json::to_vec_pretty(&totals)?;
+        std::fs::write(path, json).with_context(|| format!("write {}", path.display()))?;
+    }
+    for skipped in &totals.skipped {
+        println!("skipped {}: {}", skipped.test, skipped.why);
+    }
+    println!("{totals}");
+    Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_suite(suite: Suite, filter: Option<&str>) -> Result<Totals> {
+    let mut command = match suite {
+        Suite::Unit => {
+            eprintln!("unit: all crates' own tests");
+            let mut cargo = build::cargo();
+            cargo.args(["test", "--workspace", "--exclude", "transship-lab-tests", "--no-fail-fast"]);
+            cargo.args(["--features", "transship-transfer/faults"]);
+            cargo
+        }
+        Suite::Sim => {
+            eprintln!("sim: {SIMULATED_CASES} cases a property");
+            let mut cargo = build::cargo();
+            cargo.args(["test", "--package", "transship-decision", "--package", "transship-transfer"]);
+            cargo.args(["--test", "simulation", "--no-fail-fast"]);
+            cargo.env("PROPTEST_CASES", SIMULATED_CASES);
+            cargo
+        }
+        Suite::Lab => {
+            eprintln!("lab: building transship and its test programs");
+            let programs = build::programs()?;
+            let mut tests = std::process::Command::new(build::lab_tests()?);
+            tests.env(transship_lab::PROGRAMS_VARIABLE, programs);
+            eprintln!("lab: migrations between real nodes");
+            tests
+        }
+    };
+    if let Some(filter) = filter {
+        command.arg(filter);
+    }
+    libtest::run(&mut command)
+}
