@@ -10,7 +10,9 @@
 //! No async and no network. All that is read here may come from a stranger: it is capped before it is allocated, and
 //! malformed input is an error, never a panic.
 
+pub mod archive;
 pub mod grants;
 pub mod image;
+pub mod log;
 pub mod rootfs;
 mod tar_reader;
