@@ -1,5 +1,6 @@
 //! `cargo xtask lab`: a lab by hand.
 
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
@@ -114,21 +115,16 @@ fn bring_up(up: Up) -> Result<()> {
 }
 
 fn describe(lab: &Lab) -> Result<()> {
-    println!("lab {}, cgroup {}", lab.name(), lab.cgroups());
+    let mut text = format!("lab {}, cgroup {}\n", lab.name(), lab.cgroups());
     for node in lab.nodes() {
         let state =
             if node.is_running()? { format!("up, init is {}", node.pid()?) } else { "down".to_owned() };
-        println!(
-            "  node {}  {}  Pods {}  {state}",
-            node.name(),
-            node.name().address(),
-            node.name().pod_network()
-        );
+        let name = node.name();
+        text += &format!("  node {name}  {}  Pods {}  {state}\n", name.address(), name.pod_network());
     }
-    for version in lab.root().versions()?.lines() {
-        println!("  {version}");
-    }
-    Ok(())
+    let versions = lab.root().versions()?;
+    text += &format!("  {}\n", versions.lines().collect::<Vec<_>>().join(", "));
+    std::io::stdout().write_all(text.as_bytes()).context("tell what is up")
 }
 
 fn shell(lab: &Lab, machine: &str, mut call: Vec<String>) -> Result<ExitCode> {

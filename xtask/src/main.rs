@@ -2,6 +2,7 @@
 
 mod build;
 mod ci;
+mod demo;
 mod lab;
 mod test;
 
@@ -19,6 +20,8 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Move a container that keeps state from one real node to another, and show what happened.
+    Demo(demo::Options),
     /// Run the tests: all suites, or one, or those of a name.
     Test(test::Options),
     /// Two real nodes on this machine, to play with.
@@ -32,6 +35,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Options::parse().task {
+        Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Lab(task) => lab::run(task),
         Task::Check => ci::check().map(|()| ExitCode::SUCCESS),
