@@ -217,6 +217,20 @@ impl Target {
         }
     }
 
+    /// The runtime's call that was to create and start `container` has failed.
+    pub fn create_failed(&mut self, container: &str, failure: Failure) {
+        let Some(container) = self.containers.iter_mut().find(|c| c.name == container) else { return };
+        if !self.done.expected_lowered {
+            container.state = State::Remains;
+        }
+        self.trouble = Some(failure);
+    }
+
+    /// Whether a wrapper waits to create `container`: then all that a restore needs beside the images is there.
+    pub fn is_waiting(&self, container: &str) -> bool {
+        self.containers.iter().any(|c| c.name == container && !c.waiting.is_empty())
+    }
+
     /// A held container has died: a liveness probe, the OOM killer.
     pub fn died(&mut self, container: &str) {
         let Some(container) = self.containers.iter_mut().find(|c| c.name == container) else { return };

@@ -26,6 +26,9 @@ pub enum Duty {
     Idle,
     /// Write `kept`, and tell [`Watchdog::stands`] which record stands; again later if that fails.
     DecideKept,
+    /// Wait, until this time at the most, for the capture's cgroup to be empty, and if it is tell
+    /// [`Watchdog::capture_ended`].
+    AwaitCapture(u64),
     /// Kill whatever is left in the capture's cgroup, then tell [`Watchdog::capture_ended`].
     KillCapture,
     /// Thaw the containers, read it back, and tell [`Watchdog::thawed`]; again later if that fails.
@@ -136,7 +139,8 @@ impl Watchdog {
             (Guard::Source, Some(Verdict::Kept)) => match self.capture {
                 Capture::AtWork => {
                     let kill_at = budget_ends.saturating_add(self.budgets.capture_grace_ms);
-                    (Duty::KillCapture, kill_at.max(self.retry_at))
+                    let duty = if now < kill_at { Duty::AwaitCapture(kill_at) } else { Duty::KillCapture };
+                    (duty, budget_ends.max(self.retry_at))
                 }
                 Capture::Ended => (Duty::Thaw, budget_ends.max(self.thaw_at).max(self.retry_at)),
             },
@@ -198,11 +202,6 @@ impl Watchdog {
     /// The migration is marked as done.
     pub fn done(&mut self) {
         self.done = true;
-    }
-
-    /// Whether `kept` stands, which is when the capture's end is to be looked for.
-    pub fn awaits_capture(&self) -> bool {
-        self.verdict == Some(Verdict::Kept) && self.capture == Capture::AtWork
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::cgroup::hierarchy;
 use crate::{Cgroup, FindError, KillError, Version};
 
-/// Of v1, the hierarchies that matter: whose memory is charged, who can be killed together, how many may be.
-const V1_HIERARCHIES: [&str; 3] = ["freezer", "memory", "pids"];
+/// Of v1, the hierarchies that matter: who is killed together (a runtime kills a container by what it finds in
+/// `devices`, systemd a service by its own), whose memory is charged, how many there may be.
+const V1_HIERARCHIES: [&str; 5] = ["freezer", "memory", "pids", "devices", "systemd"];
 
 /// A cgroup of transship's own on the host: for CRIU, for pagers, for a watchdog, so that they outlive the
 /// agent's own container and can be killed as one.
@@ -39,7 +40,7 @@ pub enum HostCgroupError {
 
 impl HostCgroup {
     /// Makes the cgroup `name` (one path component) below `mounts` (`/sys/fs/cgroup`): under v1 in the
-    /// freezer's, the memory's and the pids' hierarchy, as far as they are mounted; under v2 in the one. One
+    /// hierarchies of freezer, memory, pids, devices and systemd, as far as they are mounted; under v2 in the one. One
     /// that is there already is taken.
     ///
     /// # Errors

@@ -219,7 +219,7 @@ fn a_host_cgroup_has_what_is_put_into_it() {
             assert_eq!(listed, format!("{}\n", child.id()), "{}", path.display());
         }
         if version == Version::V1 {
-            let expected = ["freezer", "memory", "pids"].map(|c| mounts.join(c));
+            let expected = ["freezer", "memory", "pids", "devices", "systemd"].map(|c| mounts.join(c));
             let there = expected.iter().filter(|path| path.join("cgroup.procs").exists()).count();
             assert_eq!(host.paths().len(), there);
         }

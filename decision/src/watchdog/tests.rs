@@ -12,7 +12,7 @@ fn it_waits_for_the_budget_and_then_keeps_and_thaws() {
     assert_eq!(dog.next(100), Duty::Wait(10_100));
     assert_eq!(dog.next(10_100), Duty::DecideKept);
     dog.stands(Verdict::Kept);
-    assert_eq!(dog.next(10_100), Duty::Wait(10_600), "CRIU may end in order");
+    assert_eq!(dog.next(10_100), Duty::AwaitCapture(10_600), "CRIU may end in order");
     assert_eq!(dog.next(10_600), Duty::KillCapture);
     dog.capture_ended();
     assert_eq!(dog.next(10_600), Duty::Thaw);
