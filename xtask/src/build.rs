@@ -33,11 +33,21 @@ pub fn programs() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Builds the suite of the lab's tests, with the dependencies that are built for [`programs`] anyway.
+/// Builds the suite of the lab's tests.
 pub fn lab_tests() -> Result<PathBuf> {
+    runner("transship-lab-tests")
+}
+
+/// Builds the benchmark.
+pub fn bench() -> Result<PathBuf> {
+    runner("transship-bench")
+}
+
+/// Builds a program that runs here but drives a lab, with the dependencies that are built for [`programs`] anyway.
+fn runner(package: &str) -> Result<PathBuf> {
     let target = host_target()?;
-    build("transship-lab-tests", "release", &target)?;
-    Ok(target_folder().join(target).join("release/transship-lab-tests"))
+    build(package, "release", &target)?;
+    Ok(target_folder().join(target).join("release").join(package))
 }
 
 /// Builds a package's programs as static ones.

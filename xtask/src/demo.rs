@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use transship_lab::{AGENT_PORT, Container, Lab, LabGuard, LabOptions, NodeName, Workload, until};
+use transship_lab::{AGENT_PORT, Lab, LabGuard, LabOptions, NodeName, Workload, until};
 
 use crate::build;
 use evidence::Evidence;
@@ -38,7 +38,6 @@ struct Report {
     bytes: Bytes,
     reason: String,
     message: String,
-    target_container: String,
     target_ip: String,
 }
 
@@ -56,7 +55,8 @@ struct Outcome {
     freeze_ms: f64,
     phases_ms: Map<String, Value>,
     bytes: Bytes,
-    workload: Evidence,
+    /// Missing when it did not move.
+    workload: Option<Evidence>,
 }
 
 const LAB: &str = "demo";
@@ -79,9 +79,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         begun.elapsed().as_secs_f64()
     ));
 
-    let [a, b] = lab.nodes();
     let workload = Workload::new(NAME, "counter").with_arguments(ARGUMENTS);
-    let source = a.start(&workload)?;
+    let source = lab.node(NodeName::A).start(&workload)?;
     let count = wait_for_count(&lab, &source.address, 100)?;
     say(&format!(
         "`{NAME}` runs on a ({}), with 64 MiB of memory and a file; it has counted to {count}",
@@ -90,32 +89,38 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
     say("transship migrate");
     let report = migrate(&lab)?;
-    if !report.ok {
-        eprintln!("{}: {}", report.reason, report.message);
-        for node in [a, b] {
-            eprintln!("agent on node {}:\n{}", node.name(), node.agent_log()?);
-        }
-        return Ok(ExitCode::FAILURE);
-    }
-    let target = Container { id: report.target_container, pod_id: String::new(), address: report.target_ip };
-    let checked = check(&lab, &target.address)?;
-    let evidence = Evidence::of(&evidence::counts(a)?, &evidence::counts(b)?)?;
-
-    println!("\n{}", timeline::draw(&report.phases));
-    println!("frozen {:.0} ms · {}", report.freeze_ms, report.bytes);
-    println!("{evidence}");
-    println!(
-        "`{NAME}` on b ({}), asked whether all its pages and its file are right: {checked}",
-        target.address
-    );
-    let ok = evidence.is_seamless() && checked.starts_with("ok ");
+    let (ok, workload) = if report.ok { show(&lab, &report)? } else { explain(&lab, &report)? };
     if let Some(path) = &options.json {
         let Report { freeze_ms, phases_ms, bytes, .. } = report;
-        let outcome = Outcome { ok, freeze_ms, phases_ms, bytes, workload: evidence };
+        let outcome = Outcome { ok, freeze_ms, phases_ms, bytes, workload };
         let json = serde_json::to_vec_pretty(&outcome)?;
         std::fs::write(path, json).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What happened, and whether the counter went on as if nothing had.
+fn show(lab: &Lab, report: &Report) -> Result<(bool, Option<Evidence>)> {
+    let [a, b] = lab.nodes();
+    let checked = check(lab, &report.target_ip)?;
+    let evidence = Evidence::of(&evidence::counts(a)?, &evidence::counts(b)?)?;
+    println!("\n{}", timeline::draw(&report.phases));
+    println!("frozen {:.0} ms · {}", report.freeze_ms, report.bytes);
+    println!("{evidence}");
+    println!(
+        "`{NAME}` on b ({}), asked whether its memory and its file are right: {checked}",
+        report.target_ip
+    );
+    Ok((evidence.is_seamless() && checked.starts_with("ok "), Some(evidence)))
+}
+
+/// Why it did not move, with all that may help.
+fn explain(lab: &Lab, report: &Report) -> Result<(bool, Option<Evidence>)> {
+    println!("{}: {}", report.reason, report.message);
+    for node in lab.nodes() {
+        println!("\nagent on node {}:\n{}", node.name(), node.agent_log()?);
+    }
+    Ok((false, None))
 }
 
 fn say(step: &str) {

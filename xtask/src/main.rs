@@ -1,5 +1,6 @@
 //! `cargo xtask …`: every habit of the project in one place.
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -24,6 +25,8 @@ enum Task {
     Demo(demo::Options),
     /// Run the tests: all suites, or one, or those of a name.
     Test(test::Options),
+    /// Measure: the transfer, the freeze, the wrapper, each beside what it could be at best.
+    Bench(bench::Options),
     /// Two real nodes on this machine, to play with.
     #[command(subcommand)]
     Lab(lab::Task),
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Lab(task) => lab::run(task),
         Task::Check => ci::check().map(|()| ExitCode::SUCCESS),
         Task::Ci(options) => ci::check().and_then(|()| test::run(&options)),
