@@ -4,74 +4,17 @@ use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::agent::{self, Agents};
+use crate::agent;
 use crate::cgroup::{CgroupVersion, Cgroups};
 use crate::dirs::{self, Dirs};
 use crate::error::{At, LabError, Result};
 use crate::host;
 use crate::image::Image;
 use crate::machine::Machine;
-use crate::network::{self, Link};
+use crate::network;
 use crate::node::{NODES, Node, NodeName};
 use crate::root::Root;
-
-/// What a lab is to be like.
-#[derive(Clone, Debug)]
-pub struct LabOptions {
-    /// Letters, digits and dashes. Labs of different names run beside each other.
-    pub name: String,
-    /// The links between the nodes.
-    pub link: Link,
-    /// Of every interface, in bytes. Default 1500.
-    pub mtu: u32,
-    /// What the nodes see; `None`: the version that the host's own services use.
-    pub cgroups: Option<CgroupVersion>,
-    /// A folder of static programs: the test programs that the images [`WORKLOADS`](crate::WORKLOADS) are made of, and
-    /// `transship`, `transship-runtime` and `transship-watchdog`. Those three go to /usr/local/bin of both nodes, if
-    /// they are there; the second is then the nodes' OCI runtime.
-    pub programs: PathBuf,
-    /// Whether transship's agents are started. Default: yes.
-    pub agents: Agents,
-}
-
-/// The environment variable that names the folder of programs to a test or a benchmark.
-pub const PROGRAMS_VARIABLE: &str = "TRANSSHIP_LAB_PROGRAMS";
-
-impl LabOptions {
-    /// Default settings under that name, with the programs of the folder that [`PROGRAMS_VARIABLE`] names.
-    pub fn from_env(name: &str) -> Result<Self> {
-        let folder = std::env::var_os(PROGRAMS_VARIABLE).ok_or_else(|| {
-            LabError::Usage(format!(
-                "{PROGRAMS_VARIABLE} names no folder of programs; `cargo xtask test` sets it"
-            ))
-        })?;
-        Ok(LabOptions::new(name, folder))
-    }
-
-    /// Default settings under that name, with the programs of that folder.
-    pub fn new(name: &str, programs: impl Into<PathBuf>) -> Self {
-        LabOptions {
-            name: name.to_owned(),
-            link: Link::default(),
-            mtu: 1500,
-            cgroups: None,
-            programs: programs.into(),
-            agents: Agents::Running,
-        }
-    }
-}
-
-/// What a lab was made with; on the disk as `lab.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    pub link: Link,
-    pub mtu: u32,
-    pub cgroups: CgroupVersion,
-    pub programs: PathBuf,
-    pub agents: Agents,
-}
+use crate::settings::{self, LabOptions, Settings};
 
 /// What the nodes of a lab have in common.
 #[derive(Clone, Debug)]
@@ -95,32 +38,17 @@ impl Lab {
     /// Brings a lab up. What is up already stays as it is, but for its programs and its link's shape.
     pub fn up(options: &LabOptions) -> Result<Self> {
         host::require_root()?;
-        check_name(&options.name)?;
+        options.check()?;
         let dirs = Dirs::from_env();
-        let root = Root::ensure(&dirs)?;
         let folder = dirs.lab(&options.name);
         let _lock = dirs::lock(&folder)?;
-        let hierarchies = Cgroups::of_host()?;
-        let settings = Settings {
-            link: options.link,
-            mtu: options.mtu,
-            cgroups: options.cgroups.unwrap_or_else(|| hierarchies.host_version()),
-            programs: options.programs.clone(),
-            agents: options.agents,
-        };
-        let lab = Lab::assemble(&dirs, &options.name, root.clone(), hierarchies.clone(), settings.clone());
-        if lab.client.is_ready()? {
-            let before = read_settings(&folder, &options.name)?;
-            check_same(&options.name, &before, &settings)?;
+        let cgroups = Cgroups::of_host()?;
+        let settings = if machine(&dirs, &options.name, CLIENT, &cgroups).is_ready()? {
+            Settings::read(&folder, &options.name)?.changed(options)?
         } else {
-            // What an earlier lab of this name has left, after a crash of the machine or of its starter.
-            clear(&dirs, &options.name, &hierarchies)?;
-            fs::create_dir_all(&folder).at("make", &folder)?;
-            lab.client.start(&root, settings.cgroups, None)?;
-            network::connect_client(&lab.client, settings.mtu)?;
-            write_settings(&folder, &settings)?;
-            lab.client.mark_ready()?;
-        }
+            start_client(&dirs, options, &cgroups)?
+        };
+        let lab = Lab::assemble(&dirs, &options.name, cgroups, settings.clone());
         let transship = settings.programs.join("transship");
         if transship.exists() {
             agent::make_identities(&transship, &lab.identities())?;
@@ -133,17 +61,17 @@ impl Lab {
             })
         })?;
         // Only now: a link that could not be shaped as asked isn't what a later boot should ask for again.
-        write_settings(&folder, &settings)?;
+        settings.write(&folder)?;
         Ok(lab)
     }
 
     /// A lab that is up.
     pub fn open(name: &str) -> Result<Self> {
         host::require_root()?;
-        check_name(name)?;
+        settings::check_name(name)?;
         let dirs = Dirs::from_env();
-        let settings = read_settings(&dirs.lab(name), name)?;
-        let lab = Lab::assemble(&dirs, name, Root::ensure(&dirs)?, Cgroups::of_host()?, settings);
+        let settings = Settings::read(&dirs.lab(name), name)?;
+        let lab = Lab::assemble(&dirs, name, Cgroups::of_host()?, settings);
         if lab.client.is_running()? { Ok(lab) } else { Err(LabError::NotUp(name.to_owned())) }
     }
 
@@ -174,7 +102,7 @@ impl Lab {
     /// Ends the lab of that name, however much or little of it there is, and removes all it has left.
     pub fn take_down(name: &str) -> Result<()> {
         host::require_root()?;
-        check_name(name)?;
+        settings::check_name(name)?;
         let dirs = Dirs::from_env();
         let _lock = dirs::lock(&dirs.lab(name))?;
         clear(&dirs, name, &Cgroups::of_host()?)
@@ -228,9 +156,10 @@ impl Lab {
         Ok(image.reference)
     }
 
-    fn assemble(dirs: &Dirs, name: &str, root: Root, cgroups: Cgroups, settings: Settings) -> Self {
+    fn assemble(dirs: &Dirs, name: &str, cgroups: Cgroups, settings: Settings) -> Self {
         let client = machine(dirs, name, CLIENT, &cgroups);
-        let shared = Shared { dirs: dirs.clone(), folder: dirs.lab(name), root, settings };
+        let shared =
+            Shared { dirs: dirs.clone(), folder: dirs.lab(name), root: Root::at(&settings.root), settings };
         let nodes = NODES.map(|node| {
             let machine = machine(dirs, name, node.as_str(), &cgroups);
             Node::new(node, machine, client.clone(), shared.clone())
@@ -299,45 +228,25 @@ fn cgroup_of(lab: &str) -> PathBuf {
     format!("transship-lab-{lab}").into()
 }
 
+/// Starts a fresh lab's first machine, in place of what an earlier lab of this name has left.
+fn start_client(dirs: &Dirs, options: &LabOptions, cgroups: &Cgroups) -> Result<Settings> {
+    clear(dirs, &options.name, cgroups)?;
+    let root = Root::ensure(dirs)?;
+    let settings = Settings::new(options, root.path(), cgroups.host_version());
+    let folder = dirs.lab(&options.name);
+    fs::create_dir_all(&folder).at("make", &folder)?;
+    let client = machine(dirs, &options.name, CLIENT, cgroups);
+    client.start(&root, settings.cgroups, None)?;
+    network::connect_client(&client, settings.mtu)?;
+    settings.write(&folder)?;
+    client.mark_ready()?;
+    Ok(settings)
+}
+
 fn bring_up(node: &Node, settings: &Settings) -> Result<()> {
     if !node.is_ready()? {
         return node.boot();
     }
     network::shape(node, settings.link)?;
     node.install_programs()
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !name.is_empty() && name.len() <= 32 && name.chars().all(good) && !name.starts_with('-') {
-        return Ok(());
-    }
-    Err(LabError::Usage(format!("`{name}` is no name of a lab: up to 32 of a-z, 0-9 and dashes")))
-}
-
-fn check_same(name: &str, before: &Settings, asked: &Settings) -> Result<()> {
-    let different =
-        |what, is: String, asked: String| Err(LabError::Different { name: name.to_owned(), what, is, asked });
-    if before.mtu != asked.mtu {
-        return different("MTU", before.mtu.to_string(), asked.mtu.to_string());
-    }
-    if before.cgroups != asked.cgroups {
-        return different("cgroup version", before.cgroups.to_string(), asked.cgroups.to_string());
-    }
-    Ok(())
-}
-
-fn read_settings(folder: &Path, name: &str) -> Result<Settings> {
-    let path = folder.join("lab.json");
-    match fs::read(&path) {
-        Ok(json) => serde_json::from_slice(&json).map_err(std::io::Error::from).at("understand", path),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(LabError::NotUp(name.to_owned())),
-        Err(e) => Err(e).at("read", path),
-    }
-}
-
-fn write_settings(folder: &Path, settings: &Settings) -> Result<()> {
-    let path = folder.join("lab.json");
-    let json = serde_json::to_vec_pretty(settings).map_err(std::io::Error::from).at("write", &path)?;
-    fs::write(&path, json).at("write", path)
 }

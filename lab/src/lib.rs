@@ -32,6 +32,7 @@ mod network;
 mod node;
 mod process;
 mod root;
+mod settings;
 mod wait;
 mod workload;
 
@@ -43,12 +44,13 @@ pub use cri::{Container, Cri};
 pub use dirs::Dirs;
 pub use error::{LabError, Result};
 pub use image::{Image, ImageConfig, WORKLOADS, write_archive};
-pub use lab::{Lab, LabGuard, LabOptions, PROGRAMS_VARIABLE};
+pub use lab::{Lab, LabGuard};
 pub use machine::Machine;
 pub use network::{CLIENT_ADDRESS, Link, Rate};
 pub use node::{NODES, Node, NodeName};
 pub use process::Process;
 pub use root::Root;
+pub use settings::{LabOptions, PROGRAMS_VARIABLE};
 pub use wait::until;
 pub use workload::Workload;
 

@@ -61,6 +61,11 @@ impl Root {
         Ok(Root { path })
     }
 
+    /// One that is there, made by this recipe or an earlier one.
+    pub(crate) fn at(path: &Path) -> Self {
+        Root { path: path.to_owned() }
+    }
+
     /// Where it is. Not to be written to.
     pub fn path(&self) -> &Path {
         &self.path
