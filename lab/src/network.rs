@@ -63,8 +63,10 @@ pub(crate) fn connect_node(client: &Machine, machine: &Machine, node: NodeName, 
     ip(
         client,
         &format!(
-            "link add to-{node} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {pid}\n\
-             link set to-{node} master br0 up\n"
+            // A rebooted node has the hardware address that its neighbours remember.
+            "link add to-{node} mtu {mtu} type veth peer name eth0 address {} mtu {mtu} netns {pid}\n\
+             link set to-{node} master br0 up\n",
+            node.hardware_address()
         ),
     )?;
     let peer = node.peer();

@@ -68,6 +68,13 @@ impl NodeName {
         }
     }
 
+    pub(crate) fn hardware_address(self) -> &'static str {
+        match self {
+            NodeName::A => "02:00:00:00:00:0a",
+            NodeName::B => "02:00:00:00:00:0b",
+        }
+    }
+
     /// The network of its Pods, routed from everywhere in the lab.
     pub fn pod_network(self) -> &'static str {
         match self {
