@@ -44,10 +44,18 @@ pub struct Grant {
 pub(super) struct Granted {
     /// Where, with the links of the root file system followed.
     pub at: PathBuf,
-    /// Where, as the bundle has it: the key by which a restore finds it.
-    pub key: String,
+    /// Where, as the bundle has it.
+    pub destination: String,
     pub what: Source,
     pub restrictions: Restrictions,
+}
+
+impl Granted {
+    /// Whether a restore takes this mount for the key, the path by which images and bundle find each other: runc has
+    /// the one with links followed, crun the bundle's own.
+    pub fn has_key(&self, key: &str) -> bool {
+        Path::new(key) == self.at || key == self.destination
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -267,7 +275,7 @@ fn granted_mounts(
     let root_id = file_id(root).map_err(|source| GrantError::Read { path: root.to_owned(), source })?;
     let mut granted = vec![Granted {
         at: PathBuf::from("/"),
-        key: "/".to_owned(),
+        destination: "/".to_owned(),
         what: Source::Root(root_id),
         restrictions: Restrictions { read_only: root_read_only, ..Default::default() },
     }];
@@ -283,7 +291,7 @@ fn granted_mounts(
         };
         granted.push(Granted {
             at: resolve_in(root, Path::new(&mount.destination)).absolute(),
-            key: mount.destination.clone(),
+            destination: mount.destination.clone(),
             what,
             restrictions: Restrictions {
                 read_only: option(&["ro", "rro"]),

@@ -55,10 +55,10 @@ fn more_than(granted: &Granted, mount: &Mount) -> Vec<Beyond> {
         // A restore takes its root file system from the bundle.
         (Source::Root(_), Origin::Made | Origin::External(_)) => true,
         (Source::Root(root), Origin::Seen { file, .. }) => file == root,
-        (Source::Bind(_), Origin::External(key)) => *key == granted.key,
+        (Source::Bind(_), Origin::External(key)) => granted.has_key(key),
         (Source::Bind(_), Origin::Made) => false,
         (Source::Bind(source), Origin::Seen { file, .. }) => Some(file) == source.as_ref(),
-        (Source::Cgroup, Origin::External(key)) => *key == granted.key,
+        (Source::Cgroup, Origin::External(key)) => granted.has_key(key),
         (Source::Cgroup, _) => matches!(mount.kind.as_str(), "cgroup" | "cgroup2" | "tmpfs"),
         (Source::New(kind), Origin::Made | Origin::Seen { .. }) => *kind == mount.kind,
         (Source::New(_), Origin::External(_)) => false,
@@ -72,7 +72,12 @@ fn more_than(granted: &Granted, mount: &Mount) -> Vec<Beyond> {
         };
         return vec![Beyond::MountOfOther { at: mount.at.clone(), granted }];
     }
-    fewer_restrictions(granted.restrictions, mount).into_iter().collect()
+    let mut restrictions = granted.restrictions;
+    if matches!(granted.what, Source::Cgroup) && mount.kind == "tmpfs" {
+        // The directory of v1's hierarchies, which runc leaves writable: there is nothing in it but mount points.
+        restrictions.read_only = false;
+    }
+    fewer_restrictions(restrictions, mount).into_iter().collect()
 }
 
 fn fewer_restrictions(granted: Restrictions, mount: &Mount) -> Option<Beyond> {

@@ -150,6 +150,21 @@ pub fn decode_one<M: Entry>(image: &[u8]) -> Result<M, Malformed> {
     }
 }
 
+/// Writes an image as CRIU does, for tools and tests that alter one. What the messages here leave out is lost.
+pub fn encode<M: Entry>(entries: &[M]) -> Vec<u8> {
+    let mut image = Vec::new();
+    if M::COMMON {
+        image.extend(COMMON_MAGIC.to_le_bytes());
+    }
+    image.extend(M::MAGIC.to_le_bytes());
+    for entry in entries {
+        let body = entry.encode_to_vec();
+        image.extend((body.len() as u32).to_le_bytes());
+        image.extend(body);
+    }
+    image
+}
+
 /// Reads all entries of the image `name` in the images' directory.
 pub fn read<M: Entry>(dir: &Path, name: &str) -> Result<Vec<M>, ImageError> {
     with_bytes(dir, name, decode)
@@ -245,6 +260,7 @@ mod tests {
         let init = PstreeEntry { pid: 1, threads: vec![1, 6], ..Default::default() };
         let child = PstreeEntry { pid: 7, ppid: 1, ..Default::default() };
         let bytes = image(&[COMMON_MAGIC, 0x5027_3030], &[init.encode_to_vec(), child.encode_to_vec()]);
+        assert_eq!(encode(&[init.clone(), child.clone()]), bytes);
         assert_eq!(decode::<PstreeEntry>(&bytes).unwrap(), [init, child]);
     }
 
