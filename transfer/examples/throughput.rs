@@ -67,6 +67,7 @@ async fn source(way: &str, dir: &Path, bytes: usize) {
             let sender = Sender::open(connection, Bytes::from_static(b"throughput")).await.unwrap();
             let began = (Instant::now(), cpu_seconds());
             sender.file("data", 0o600, file).await.unwrap();
+            println!("source: {:?}", sender.path());
             println!("source: {:?}", sender.seal().await.unwrap().bytes);
             began
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, EndpointConfig, ServerConfig, TokioRuntime};
+use quinn::{ClientConfig, ServerConfig, TokioRuntime};
 use rustls::client::Resumption;
 use tokio::time::timeout;
 
@@ -34,14 +34,14 @@ impl Endpoint {
         client.resumption = Resumption::disabled();
 
         let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server)?));
-        server.transport_config(settings.shared_transport());
+        server.transport_config(settings.transport());
         let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client)?));
-        client.transport_config(settings.shared_transport());
+        client.transport_config(settings.transport());
 
         let failed = |source| BindError::Socket { address, source };
         let socket = socket::bind(address).map_err(failed)?;
         let mut quic =
-            quinn::Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
+            quinn::Endpoint::new(settings.endpoint(), Some(server), socket, Arc::new(TokioRuntime))
                 .map_err(failed)?;
         quic.set_default_client_config(client);
         Ok(Self { quic, settings })

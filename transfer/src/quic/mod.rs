@@ -3,6 +3,7 @@
 mod connection;
 mod endpoint;
 mod link;
+mod path;
 mod settings;
 mod socket;
 pub(crate) mod streams;
@@ -10,5 +11,6 @@ pub(crate) mod streams;
 pub use connection::Connection;
 pub use endpoint::{BindError, ConnectError, Endpoint};
 pub use link::{CertificateFault, CertificateProblem, LinkError, Whose};
+pub use path::PathStats;
 pub(crate) use settings::MAX_LANES;
 pub use settings::Settings;

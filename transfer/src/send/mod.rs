@@ -32,7 +32,7 @@ use crate::core::send::SendSession;
 use crate::core::tree::EntryKind;
 use crate::pool::Pool;
 use crate::quic::streams::FrameReader;
-use crate::quic::{Connection, LinkError};
+use crate::quic::{Connection, LinkError, PathStats};
 
 pub use error::SendError;
 pub use follow::Follow;
@@ -116,6 +116,11 @@ impl Sender {
     /// Bytes so far, updated with every chunk.
     pub fn progress(&self) -> watch::Receiver<TransferBytes> {
         self.shared.progress.subscribe()
+    }
+
+    /// What the network does to the transfer.
+    pub fn path(&self) -> PathStats {
+        PathStats::of(&self.shared.quic)
     }
 
     /// Says that the tree is complete, and waits until the receiver has verified and placed all of it.
