@@ -51,7 +51,7 @@ pub struct Issue {
     #[arg(long, value_name = "NODE")]
     name: String,
     /// An IP address at which the node is reached; may be given several times.
-    #[arg(long = "address", value_name = "IP", required = true)]
+    #[arg(long = "address", value_name = "IP", required = true, value_parser = address)]
     addresses: Vec<IpAddr>,
     /// How long the certificate is valid, in days; negative for one that has ended already, to test with.
     #[arg(long, value_name = "N", default_value_t = 365, allow_negative_numbers = true,
@@ -107,6 +107,12 @@ pub struct Written {
     pub certificate: PathBuf,
     /// The private key, PEM, PKCS#8, readable by its owner only.
     pub key: PathBuf,
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        "an IP address is wanted: the only host name in a node's certificate is its --name".into()
+    })
 }
 
 /// Does what was asked for and says what was made.
