@@ -168,9 +168,17 @@ mod strategies {
         any::<[u8; OUT_LEN]>().prop_map(Hash::from_bytes)
     }
 
+    /// One to eight of them, or as many as there can be.
+    fn few_or_most<T: Strategy>(item: T, most: usize) -> impl Strategy<Value = Vec<T::Value>> {
+        prop_oneof![8 => 1..9usize, 1 => Just(most)].prop_flat_map({
+            let item = std::sync::Arc::new(item);
+            move |count| prop::collection::vec(std::sync::Arc::clone(&item), count)
+        })
+    }
+
     pub fn strategy() -> impl Strategy<Value = Control> {
         prop_oneof![
-            prop::collection::vec(any::<u8>(), prop_oneof![0..40usize, Just(MAX_TICKET_BYTES)])
+            few_or_most(any::<u8>(), MAX_TICKET_BYTES)
                 .prop_map(|ticket| Control::Open { ticket: ticket.into() }),
             (hash(), any::<u32>(), any::<u64>(), any::<u16>()).prop_map(|(root, entries, bytes, lanes)| {
                 Control::Seal(Seal { root, entries, bytes, lanes })
@@ -180,16 +188,14 @@ mod strategies {
 
     pub fn answer_strategy() -> impl Strategy<Value = Answer> {
         prop_oneof![
-            (
-                "[a-z/]{1,500}x",
-                any::<u32>(),
-                prop::collection::vec(hash(), prop_oneof![1..9usize, Just(MAX_HELD_PER_FRAME)])
-            )
-                .prop_filter_map("a path", |(path, first, hashes)| Some(Answer::Held {
+            ("[a-z/]{1,500}x", any::<u32>(), few_or_most(hash(), MAX_HELD_PER_FRAME)).prop_filter_map(
+                "a path",
+                |(path, first, hashes)| Some(Answer::Held {
                     path: TreePath::new(&path).ok()?,
                     first,
                     hashes
-                })),
+                })
+            ),
             Just(Answer::Accepted),
             hash().prop_map(|root| Answer::Sealed { root }),
         ]
