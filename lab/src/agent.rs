@@ -28,7 +28,7 @@ pub enum Agents {
 }
 
 impl Node {
-    /// Starts the agent with these environment variables, and returns when it answers.
+    /// Starts the agent, which must not run yet, with these environment variables, and returns when it answers.
     pub fn start_agent(&self, environment: &[(&str, &str)]) -> Result<()> {
         let variables: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let listen = format!("--listen={}:{AGENT_PORT}", self.name().address());

@@ -88,8 +88,9 @@ impl Machine {
     pub(crate) fn start(&self, root: &Root, version: CgroupVersion, host: Option<&Machine>) -> Result<()> {
         fs::create_dir_all(&self.folder).at("make", &self.folder)?;
         let mounts = self.cgroups.mounts(version)?;
+        // Forked off, so that it is nobody's child here: it may outlive this process, or be outlived by it.
         let mut start = Command::new("setsid");
-        start.args(["sh", "-c", ENTER, "enter"]).args(self.cgroups.make(&self.cgroup)?).arg("--");
+        start.args(["--fork", "sh", "-c", ENTER, "enter"]).args(self.cgroups.make(&self.cgroup)?).arg("--");
         if let Some(host) = host {
             start.args(["nsenter", &format!("--target={}", host.pid()?), "--pid", "--"]);
         }
@@ -106,6 +107,7 @@ impl Machine {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut answer).at("read the answer of", &self.folder)?;
         }
+        child.wait().at("wait for the start of", &self.folder)?;
         let init = answer.strip_prefix("ready ").and_then(|pid| Process::with_pid(pid.trim().parse().ok()?));
         let Some(init) = init else {
             let mut said = String::new();

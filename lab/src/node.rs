@@ -24,7 +24,7 @@ use crate::{containerd, network, wait};
 pub const NODES: [NodeName; 2] = [NodeName::A, NodeName::B];
 
 /// Where the product's programs are on a node.
-const PROGRAMS: &str = "/usr/local/bin";
+const BIN: &str = "/usr/local/bin";
 
 const RUNC: &str = "/usr/sbin/runc";
 const RUNC_WITHOUT_LIMITS: &str = "/usr/local/sbin/runc-without-limits";
@@ -126,7 +126,8 @@ impl Node {
         self.name
     }
 
-    /// Ends everything on it at once, as a power cut does: what was on its tmpfs file systems is gone, its disk stays.
+    /// Ends everything on it at once, as a power cut does: what was on its tmpfs file systems is gone, its disk stays
+    /// (also what was not yet synced, which a real one might lose).
     pub fn power_cut(&self) -> Result<()> {
         self.machine.stop()
     }
@@ -145,7 +146,7 @@ impl Node {
         containerd::configure(self, &pause.reference, &self.install_runtime()?, self.lab.settings.mtu)?;
         containerd::start(self)?;
         containerd::ensure_image(self, &pause)?;
-        if self.lab.settings.agents == Agents::Running && self.path(PROGRAMS)?.join("transship").exists() {
+        if self.lab.settings.agents == Agents::Running && self.path(BIN)?.join("transship").exists() {
             self.start_agent(&[])?;
         }
         self.machine.mark_ready()
@@ -161,7 +162,7 @@ impl Node {
             fs::write(&path, include_str!("runc-without-limits.sh")).at("write", &path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at("open", &path)?;
         }
-        let wrapper = format!("{PROGRAMS}/transship-runtime");
+        let wrapper = format!("{BIN}/transship-runtime");
         if !self.path(&wrapper)?.exists() {
             return Ok(runtime.to_owned());
         }
@@ -183,7 +184,7 @@ impl Node {
     pub fn install(&self, programs: &[PathBuf]) -> Result<()> {
         for program in programs {
             let name = program.file_name().unwrap_or_default();
-            let target = self.path(PROGRAMS)?.join(name);
+            let target = self.path(BIN)?.join(name);
             let fresh = target.with_extension("fresh");
             fs::copy(program, &fresh).at("copy", program)?;
             fs::rename(&fresh, &target).at("replace", &target)?;
