@@ -1,0 +1,40 @@
+//! What the agent does to the node itself, beside the container runtime.
+
+mod helper;
+mod netfilter;
+pub mod process;
+mod workspace;
+
+pub use helper::Armed;
+pub use netfilter::sweep;
+pub use workspace::Workspace;
+
+use std::fmt::Display;
+
+use transship_decision::MigrationId;
+use transship_freezer::HostCgroup;
+use transship_proto::{Fault, Reason};
+
+/// Where cgroups are mounted.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The cgroup, outside the agent's own, in which one migration's helpers of that kind work.
+pub fn host_cgroup(migration: &MigrationId, kind: &str) -> Result<HostCgroup, Fault> {
+    HostCgroup::create(CGROUPS.as_ref(), &format!("transship-{migration}-{kind}"))
+        .map_err(|error| Fault::new(Reason::HostError, format!("a cgroup for the {kind}: {error}")))
+}
+
+/// Work that blocks, off the threads that serve connections.
+pub async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Fault>
+where
+    T: Send + 'static,
+    E: Into<Fault> + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::new(Reason::HostError, format!("the agent's own work broke off: {error}")))?.map_err(Into::into)
+}
+
+/// A failed operation on this host, as a fault: `doing` completes "… failed".
+pub fn failed(doing: impl Display) -> impl FnOnce(std::io::Error) -> Fault {
+    move |error| Fault::new(Reason::HostError, format!("{doing} failed: {error}"))
+}

@@ -1,0 +1,49 @@
+//! What a source's agent asks of the target's.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use transship_proto::v1::target_server::Target;
+use transship_proto::v1::{
+    AwaitHeldRequest, AwaitHeldResponse, CheckRequest, CheckResponse, DecideRequest, DecideResponse, PrepareRequest,
+    PrepareResponse, StateRequest, StateResponse,
+};
+
+use super::caller;
+use crate::node::Node;
+use crate::target;
+
+/// The target's end, over mutual TLS.
+#[derive(Debug)]
+pub struct TargetService(pub Arc<Node>);
+
+#[tonic::async_trait]
+impl Target for TargetService {
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        caller(&request)?;
+        Ok(Response::new(target::check(&self.0, request.get_ref()).await?))
+    }
+
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
+        let source = caller(&request)?;
+        Ok(Response::new(target::prepare(&self.0, source, request.into_inner()).await?))
+    }
+
+    async fn await_held(&self, request: Request<AwaitHeldRequest>) -> Result<Response<AwaitHeldResponse>, Status> {
+        caller(&request)?;
+        Ok(Response::new(target::await_held(&self.0, &request.get_ref().migration).await?))
+    }
+
+    // Whoever carries it: the source's signature is what counts.
+    async fn decide(&self, request: Request<DecideRequest>) -> Result<Response<DecideResponse>, Status> {
+        caller(&request)?;
+        let state = target::decide(&self.0, &request.get_ref().record).await?;
+        Ok(Response::new(DecideResponse { state: state.into() }))
+    }
+
+    async fn state(&self, request: Request<StateRequest>) -> Result<Response<StateResponse>, Status> {
+        caller(&request)?;
+        let (state, root) = target::state(&self.0, &request.get_ref().migration)?;
+        Ok(Response::new(StateResponse { state: state.into(), root }))
+    }
+}

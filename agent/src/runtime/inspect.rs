@@ -1,0 +1,236 @@
+//! A running container, as its runtime tells of it.
+
+use std::path::{Path, PathBuf};
+
+use procfs::process::Process;
+use serde::Deserialize;
+use serde_json::Value;
+use transship_proto::cri::{
+    ContainerConfig, ContainerFilter, ContainerState, ContainerStateValue, PodSandboxConfig, PodSandboxStatusResponse,
+};
+use transship_proto::v1::{Workload, WorkloadContainer};
+use transship_proto::{Fault, Reason};
+
+use super::{Cri, OciRuntime};
+
+/// containerd's default state folder of the OCI runtime; the namespace's name is appended.
+const DEFAULT_OCI_ROOT: &str = "/run/containerd/runc";
+/// The containerd namespace that its CRI uses.
+const CRI_NAMESPACE: &str = "k8s.io";
+
+/// Everything that a migration needs to know of a running container.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// The container's full ID.
+    pub container_id: String,
+    /// The container's name within its Pod.
+    pub name: String,
+    /// Its sandbox's ID.
+    pub sandbox_id: String,
+    /// Its Pod's UID, by which fences are keyed.
+    pub pod_uid: String,
+    /// The first process of the container.
+    pub pid: u32,
+    /// The sandbox's first process, as a freshly started container of this node.
+    pub sandbox_pid: u32,
+    /// The OCI runtime's bundle.
+    pub bundle: PathBuf,
+    /// The OCI runtime that runs it, as the container runtime calls it.
+    pub oci: OciRuntime,
+    /// The writable layer of its root file system.
+    pub upper: PathBuf,
+    /// The folder behind its `/dev/shm`, if the sandbox has one.
+    pub shm: Option<PathBuf>,
+    /// What an equal one is made from.
+    pub workload: Workload,
+}
+
+/// Finds a running container by ID, unambiguous prefix of its ID, its name or its Pod's, and learns all about it.
+pub async fn inspect(cri: &Cri, wanted: &str) -> Result<Inspected, Fault> {
+    let container_id = find(cri, wanted).await?;
+    let answer = cri.container(&container_id).await?;
+    let status = answer.status.unwrap_or_default();
+    if status.state() != ContainerState::ContainerRunning {
+        let what = format!("container {wanted} is not running; only a running container can be moved");
+        return Err(Fault::new(Reason::ContainerNotRunning, what));
+    }
+    let info: Info<ContainerConfig> = parse(&answer.info, &format!("container {container_id}"))?;
+    let sandbox_id = info.sandbox_id.clone().ok_or_else(|| missing(&container_id, "its sandbox's ID"))?;
+    let config = info.config.clone().ok_or_else(|| missing(&container_id, "its configuration"))?;
+    let sandbox = Sandbox::read(cri, &sandbox_id).await?;
+
+    let oci = info.oci_runtime();
+    let state = oci.state(&container_id).await?;
+    let image_names = image_names(cri, &status.image_ref, &config).await?;
+    let pod_uid = sandbox.config.metadata.clone().unwrap_or_default().uid;
+    Ok(Inspected {
+        name: config.metadata.clone().unwrap_or_default().name,
+        pod_uid,
+        pid: info.pid,
+        sandbox_pid: sandbox.pid,
+        bundle: state.bundle,
+        oci,
+        upper: upper_folder(info.pid, &container_id)?,
+        shm: info.shared_memory(),
+        workload: Workload {
+            sandbox: Some(sandbox.config),
+            runtime_handler: sandbox.runtime_handler,
+            containers: vec![WorkloadContainer { config: Some(config), image_id: status.image_id, image_names }],
+        },
+        sandbox_id,
+        container_id,
+    })
+}
+
+/// The full ID of the one running container that is meant.
+async fn find(cri: &Cri, wanted: &str) -> Result<String, Fault> {
+    if wanted.is_empty() {
+        return Err(Fault::new(Reason::InvalidArgument, "no container was named; give its ID or its name"));
+    }
+    let pods = cri.pod_names().await?;
+    let all = cri.containers(ContainerFilter::default()).await?;
+    let mut matches: Vec<_> = all
+        .iter()
+        .filter(|container| {
+            let named = container.metadata.as_ref().is_some_and(|data| data.name == wanted);
+            let pod = pods.get(&container.pod_sandbox_id);
+            named || container.id.starts_with(wanted) || pod.is_some_and(|pod| pod == wanted)
+        })
+        .collect();
+    // What has ended keeps its name; what runs is what is meant.
+    if matches.len() > 1 {
+        matches.retain(|container| container.state() == ContainerState::ContainerRunning);
+    }
+    match matches.as_slice() {
+        [one] => Ok(one.id.clone()),
+        [] => {
+            let what = format!("no container here has the ID or name {wanted}; the runtime's own list shows what runs");
+            Err(Fault::new(Reason::ContainerNotFound, what))
+        }
+        several => {
+            let ids: Vec<_> = several.iter().map(|container| container.id.get(..12).unwrap_or(&container.id)).collect();
+            let what = format!("{wanted} fits {} containers ({}); give more of the ID", ids.len(), ids.join(", "));
+            Err(Fault::new(Reason::ContainerAmbiguous, what))
+        }
+    }
+}
+
+/// The part of containerd's verbose status that is used. Source: containerd 2.1, `internal/cri/types`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Info<C> {
+    #[serde(rename = "sandboxID")]
+    sandbox_id: Option<String>,
+    #[serde(default)]
+    pid: u32,
+    #[serde(default)]
+    runtime_options: Value,
+    config: Option<C>,
+    #[serde(default)]
+    runtime_spec: Value,
+}
+
+impl<C> Info<C> {
+    fn oci_runtime(&self) -> OciRuntime {
+        let option = |name: &str| self.runtime_options.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        OciRuntime {
+            program: option("binary_name").unwrap_or("runc").into(),
+            root: Path::new(option("root").unwrap_or(DEFAULT_OCI_ROOT)).join(CRI_NAMESPACE),
+        }
+    }
+
+    fn shared_memory(&self) -> Option<PathBuf> {
+        let mounts = self.runtime_spec.get("mounts")?.as_array()?;
+        let shm = mounts.iter().find(|mount| mount.get("destination").and_then(Value::as_str) == Some("/dev/shm"))?;
+        let bound = shm.get("type").and_then(Value::as_str) == Some("bind");
+        shm.get("source").and_then(Value::as_str).filter(|_| bound).map(PathBuf::from)
+    }
+}
+
+struct Sandbox {
+    config: PodSandboxConfig,
+    runtime_handler: String,
+    pid: u32,
+}
+
+impl Sandbox {
+    async fn read(cri: &Cri, id: &str) -> Result<Self, Fault> {
+        let PodSandboxStatusResponse { status, info, .. } = cri.sandbox(id).await?;
+        let info: Info<PodSandboxConfig> = parse(&info, &format!("sandbox {id}"))?;
+        Ok(Self {
+            config: info.config.ok_or_else(|| missing(id, "its configuration"))?,
+            runtime_handler: status.unwrap_or_default().runtime_handler,
+            pid: info.pid,
+        })
+    }
+}
+
+fn parse<C: for<'a> Deserialize<'a>>(
+    info: &std::collections::HashMap<String, String>,
+    of: &str,
+) -> Result<Info<C>, Fault> {
+    let text = info.get("info").ok_or_else(|| missing(of, "verbose information"))?;
+    serde_json::from_str(text).map_err(|error| {
+        let what = format!(
+            "the runtime describes {of} in a way that this version doesn't know, so that a setting could be lost: {error}"
+        );
+        Fault::new(Reason::VersionMismatch, what)
+    })
+}
+
+fn missing(of: &str, what: &str) -> Fault {
+    Fault::new(Reason::RuntimeError, format!("the runtime says of {of} nothing of {what}; is it containerd 2 or later?"))
+}
+
+/// Names for the image, best first: what the container was made from, then digests, then tags.
+async fn image_names(cri: &Cri, image_ref: &str, config: &ContainerConfig) -> Result<Vec<String>, Fault> {
+    let image = cri.image(image_ref).await?.unwrap_or_default();
+    let asked = config.image.iter().flat_map(|image| [image.user_specified_image.clone(), image.image.clone()]);
+    let mut names: Vec<String> = Vec::new();
+    for name in asked.chain(image.repo_digests).chain(image.repo_tags) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The `upperdir` of the overlay that is the container's root.
+fn upper_folder(pid: u32, container: &str) -> Result<PathBuf, Fault> {
+    let unreadable = |error: procfs::ProcError| {
+        Fault::new(Reason::ContainerNotRunning, format!("the mounts of container {container} can't be read: {error}"))
+    };
+    let mounts = Process::new(pid.cast_signed()).and_then(|process| process.mountinfo()).map_err(unreadable)?;
+    let root = mounts.into_iter().rfind(|mount| mount.mount_point == Path::new("/"));
+    let upper = root.and_then(|mount| mount.super_options.get("upperdir").cloned().flatten());
+    upper.map(PathBuf::from).ok_or_else(|| {
+        let what = format!("the root of container {container} isn't an overlay with a writable layer; only the overlayfs snapshotter is supported");
+        Fault::new(Reason::NoCapturePath, what)
+    })
+}
+
+/// A filter for the running containers of one sandbox.
+pub fn running_in(sandbox_id: &str) -> ContainerFilter {
+    ContainerFilter {
+        pod_sandbox_id: sandbox_id.into(),
+        state: Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() }),
+        ..ContainerFilter::default()
+    }
+}
+
+/// The first process of a container; `None` if it has none.
+pub async fn container_pid(cri: &Cri, id: &str) -> Result<Option<u32>, Fault> {
+    let info: Info<ContainerConfig> = parse(&cri.container(id).await?.info, &format!("container {id}"))?;
+    Ok(Some(info.pid).filter(|pid| *pid != 0))
+}
+
+/// The OCI bundle of a container that runs.
+pub async fn bundle_of(cri: &Cri, id: &str) -> Result<PathBuf, Fault> {
+    let info: Info<ContainerConfig> = parse(&cri.container(id).await?.info, &format!("container {id}"))?;
+    Ok(info.oci_runtime().state(id).await?.bundle)
+}
+
+/// The first process of a sandbox.
+pub async fn sandbox_pid(cri: &Cri, id: &str) -> Result<u32, Fault> {
+    Ok(Sandbox::read(cri, id).await?.pid)
+}

@@ -1,0 +1,303 @@
+//! The loop that brings a migration from its first step to its last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use transship_decision::source::{Ending, Outcome, Step};
+use transship_decision::{Failure, Lock, MigrationId, Source};
+use transship_proto::v1::{self, Capture, MigrateEvent, MigrateRequest};
+use transship_proto::{Fault, Reason};
+use transship_transfer::Sender;
+
+use super::capture::Captured;
+use super::events::Events;
+use super::guard::Guard;
+use super::plan::Departure;
+use super::preflight::Cleared;
+use crate::faults;
+use crate::host::{Armed, Workspace};
+use crate::node::Node;
+use crate::rpc::Dialled;
+
+/// How long a workload may stand still where nothing else was asked for.
+const DEFAULT_BUDGET: Duration = Duration::from_secs(10);
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The container, by ID or name.
+    pub container: String,
+    /// HOST:PORT of the target's agent.
+    pub target: String,
+    /// How its state is captured.
+    pub capture: Capture,
+    /// How long it may stand still.
+    pub budget: Duration,
+}
+
+impl From<MigrateRequest> for Wish {
+    fn from(request: MigrateRequest) -> Self {
+        let budget = Duration::from_millis(request.freeze_budget_ms.into());
+        Self {
+            capture: request.capture(),
+            container: request.container,
+            target: request.target,
+            budget: if budget.is_zero() { DEFAULT_BUDGET } else { budget },
+        }
+    }
+}
+
+/// A migration at work. What is in an `Option` is there from some step on; all of it can be lost, for the plan, the
+/// record and the node itself tell everything that is needed to end it.
+pub struct Migration {
+    pub(super) node: Arc<Node>,
+    pub(super) id: MigrationId,
+    pub(super) machine: Source,
+    pub(super) events: Events,
+    pub(super) wish: Option<Wish>,
+    pub(super) cleared: Option<Cleared>,
+    pub(super) plan: Option<Departure>,
+    pub(super) connection: Option<Dialled>,
+    pub(super) prepared: Option<v1::PrepareResponse>,
+    pub(super) lock: Option<Lock>,
+    pub(super) workspace: Option<Workspace>,
+    pub(super) sender: Option<Sender>,
+    pub(super) armed: Option<Armed>,
+    pub(super) guard: Option<Guard>,
+    pub(super) captured: Captured,
+    pub(super) criu_log: String,
+}
+
+impl Migration {
+    /// A migration with nothing done.
+    pub(super) fn new(node: Arc<Node>, id: MigrationId, machine: Source, events: Events) -> Self {
+        Self {
+            node,
+            id,
+            machine,
+            events,
+            wish: None,
+            cleared: None,
+            plan: None,
+            connection: None,
+            prepared: None,
+            lock: None,
+            workspace: None,
+            sender: None,
+            armed: None,
+            guard: None,
+            captured: Captured::default(),
+            criu_log: String::new(),
+        }
+    }
+
+    pub(super) fn plan(&self) -> Result<&Departure, Fault> {
+        self.plan.as_ref().ok_or_else(|| missing("a plan"))
+    }
+
+    pub(super) fn cleared(&self) -> Result<&Cleared, Fault> {
+        self.cleared.as_ref().ok_or_else(|| missing("a preflight"))
+    }
+}
+
+/// A step was asked for before the one that it rests on: a bug, told rather than panicked about.
+pub(super) fn missing(what: &str) -> Fault {
+    Fault::new(Reason::HostError, format!("the migration has no {what} yet"))
+}
+
+/// Moves a container. Ends when the container runs there or is known to run on here; `cancel` is heard until the
+/// decision.
+pub async fn migrate(node: Arc<Node>, wish: Wish, listener: mpsc::Sender<MigrateEvent>, cancel: CancellationToken) {
+    let events = Events::new(Some(listener));
+    match format!("m-{}", uuid::Uuid::new_v4()).parse() {
+        Ok(id) => {
+            let mut migration = Migration::new(node, id, Source::new(), events);
+            migration.wish = Some(wish);
+            drive(&mut migration, &cancel).await;
+        }
+        Err(error) => warn!(%error, "a migration could not be named"),
+    }
+}
+
+/// Does step after step until none is left.
+pub(super) async fn drive(migration: &mut Migration, cancel: &CancellationToken) {
+    while let Some(step) = migration.machine.next() {
+        pause(migration.machine.failures_in_a_row()).await;
+        migration.events.step(step);
+        info!(migration = %migration.id, ?step, "begins");
+        faults::at(&format!("source:{}", name(step)));
+        let outcome = match interruptible(migration, step, cancel).await {
+            Ok(outcome) => outcome,
+            Err(stopped) => {
+                warn!(migration = %migration.id, ?step, %stopped, "was stopped");
+                continue;
+            }
+        };
+        if let Outcome::Failed(failure) | Outcome::Refused(failure) | Outcome::Lost(failure) = &outcome {
+            warn!(migration = %migration.id, ?step, %failure, "failed");
+        }
+        if let Err(error) = migration.machine.finished(step, outcome) {
+            warn!(migration = %migration.id, %error, "a stop came first");
+        }
+    }
+    conclude(migration);
+}
+
+/// A step, unless something outside of it stops the whole: then the machine knows, and the step is dropped.
+async fn interruptible(migration: &mut Migration, step: Step, cancel: &CancellationToken) -> Result<Outcome, Failure> {
+    let stops = Stops::of(migration, cancel);
+    tokio::select! {
+        outcome = super::drive::perform(migration, step) => return Ok(outcome),
+        stop = stops.first(step) => match stop {
+            Stop::Cancelled => { migration.machine.cancel(); }
+            Stop::Failed(fault) => { migration.machine.fail(failure(fault)); }
+            Stop::SourceGone(fault) => { migration.machine.source_gone(failure(fault)); }
+        },
+    }
+    Err(migration.machine.trouble().unwrap_or_else(|| Failure::new("Cancelled", "stopped")))
+}
+
+/// What can stop a step from outside.
+struct Stops {
+    cancel: CancellationToken,
+    shutdown: CancellationToken,
+    guard: Option<super::guard::Watch>,
+}
+
+enum Stop {
+    Cancelled,
+    Failed(Fault),
+    SourceGone(Fault),
+}
+
+impl Stops {
+    fn of(migration: &Migration, cancel: &CancellationToken) -> Self {
+        Self {
+            cancel: cancel.clone(),
+            shutdown: migration.node.shutdown.clone(),
+            guard: migration.guard.as_ref().map(Guard::watch),
+        }
+    }
+
+    /// Ends with the first stop; never, during steps that nothing can stop any more.
+    async fn first(self, step: Step) -> Stop {
+        if !stoppable(step) {
+            std::future::pending::<()>().await;
+        }
+        let guard = self.guard;
+        let frozen = async {
+            match guard {
+                Some(watch) => watch.first().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.cancel.cancelled() => Stop::Cancelled,
+            () = self.shutdown.cancelled() => {
+                Stop::Failed(Fault::new(Reason::AgentRestarted, "the agent was told to end before the migration was decided"))
+            }
+            alarm = frozen => match alarm {
+                super::guard::Alarm::BudgetOver(fault) => Stop::Failed(fault),
+                super::guard::Alarm::ProcessGone(fault) => Stop::SourceGone(fault),
+            },
+        }
+    }
+}
+
+/// Up to the decision everything can be stopped; the decision itself and all after it can't.
+fn stoppable(step: Step) -> bool {
+    use Step::{AwaitHeld, Capture, CheckStill, Freeze, PreCopy, Preflight, Prepare, RaiseFence, Seal, StartWatchdog};
+    matches!(
+        step,
+        Preflight | Prepare | PreCopy | StartWatchdog | RaiseFence | Freeze | Capture | Seal | AwaitHeld | CheckStill
+    )
+}
+
+async fn perform(migration: &mut Migration, step: Step) -> Outcome {
+    let result = match step {
+        Step::Preflight => return refused_or_done(migration.preflight().await),
+        Step::Prepare => return refused_or_done(migration.prepare().await),
+        // Rounds of memory will go here.
+        Step::PreCopy => Ok(()),
+        Step::StartWatchdog => migration.start_watchdog().await,
+        Step::RaiseFence => migration.raise_fence(),
+        Step::Freeze => migration.freeze().await,
+        Step::Capture => migration.capture().await,
+        Step::Seal => return migration.seal().await.map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Sealed),
+        Step::AwaitHeld => migration.await_held().await,
+        Step::CheckStill => migration.check_still().await,
+        Step::Decide(verdict) => {
+            return migration.decide(verdict).map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Stands);
+        }
+        Step::AskTarget => {
+            return migration.ask_target().await.map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Target);
+        }
+        Step::Go => migration.go().await,
+        Step::Kill => migration.kill().await,
+        Step::Carry => return migration.carry().await,
+        Step::Retire => migration.retire().await,
+        Step::EndCapture => migration.end_capture().await,
+        Step::Thaw => migration.thaw().await,
+        Step::Sweep => migration.sweep().await,
+        Step::LowerFence => migration.lower_fence(),
+        Step::Discard => migration.discard().await,
+        Step::Clean => migration.clean().await,
+    };
+    result.map_or_else(|fault| Outcome::Failed(failure(fault)), |()| Outcome::Done)
+}
+
+fn refused_or_done(result: Result<(), Fault>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(fault) => Outcome::Refused(failure(fault)),
+    }
+}
+
+/// A fault as the machine and the record carry it.
+pub(super) fn failure(fault: Fault) -> Failure {
+    Failure::new(fault.reason.as_ref(), fault.message)
+}
+
+/// Longer after each failure, up to 5 s; nothing after none.
+async fn pause(failures: u32) {
+    if let Some(exponent) = failures.checked_sub(1) {
+        tokio::time::sleep(Duration::from_millis(50 << exponent.min(7)).min(Duration::from_secs(5))).await;
+    }
+}
+
+fn name(step: Step) -> String {
+    let debug = format!("{step:?}");
+    debug.split('(').next().unwrap_or_default().to_lowercase()
+}
+
+fn conclude(migration: &mut Migration) {
+    for (step, failure) in migration.machine.leftovers() {
+        warn!(migration = %migration.id, ?step, %failure, "something is left to be looked after");
+    }
+    let ending = migration.machine.ending();
+    let (migrated, refused, failure) = match ending {
+        Some(Ending::Succeeded) => (true, false, None),
+        Some(Ending::Refused(failure)) => (false, true, Some(failure)),
+        Some(Ending::Failed(failure) | Ending::Lost(failure)) => (false, false, Some(failure)),
+        Some(Ending::Cancelled) | None => (false, false, migration.machine.trouble()),
+    };
+    let failure = failure.unwrap_or_else(|| Failure::new("", ""));
+    info!(migration = %migration.id, migrated, reason = failure.reason, message = failure.message, "is over");
+    let prepared = migration.prepared.take().unwrap_or_default();
+    let bytes = migration.captured.bytes;
+    migration.events.over(v1::Outcome {
+        migrated,
+        refused,
+        reason: failure.reason,
+        message: failure.message,
+        bytes: Some(bytes),
+        target_container: prepared.container_ids.into_iter().next().unwrap_or_default(),
+        target_ip: prepared.pod_ip,
+        criu_log: std::mem::take(&mut migration.criu_log),
+        ..v1::Outcome::default()
+    });
+    migration.node.departures.free(&migration.id);
+}

@@ -1,0 +1,135 @@
+//! What stands beside a freeze: the watchdog outside the agent, the fence, and the alarms within.
+
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt, BufReader, Interest};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+use transship_decision::Marker;
+use transship_freezer::HostCgroup;
+use transship_proto::{Fault, Reason};
+
+use super::drive::Migration;
+use crate::host::{failed, host_cgroup};
+use crate::plan::Side;
+use crate::watchdog::arguments;
+
+/// How long the watchdog may take to say that it is armed.
+const ARMED: Duration = Duration::from_secs(5);
+/// How long it may take to end when nothing is left to watch.
+const ENDS: Duration = Duration::from_secs(5);
+
+/// A running watchdog, and what else ends a freeze.
+#[derive(Debug)]
+pub struct Guard {
+    child: Child,
+    watch: Watch,
+}
+
+/// What to look out for while the workload stands still.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    until: Instant,
+    process: Arc<AsyncFd<OwnedFd>>,
+}
+
+/// What ends a freeze from outside.
+#[derive(Debug)]
+pub enum Alarm {
+    /// It lasted as long as it may.
+    BudgetOver(Fault),
+    /// The frozen process has been killed.
+    ProcessGone(Fault),
+}
+
+impl Guard {
+    /// What to look out for.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+
+    /// Waits for the watchdog's end, which the migration's own end brings about.
+    pub async fn ended(mut self) -> Result<(), Fault> {
+        match tokio::time::timeout(ENDS, self.child.wait()).await {
+            Ok(ended) => ended.map(drop).map_err(failed("waiting for the watchdog")),
+            Err(_) => self.child.kill().await.map_err(failed("ending the watchdog")),
+        }
+    }
+}
+
+impl Watch {
+    /// The first alarm.
+    pub async fn first(self) -> Alarm {
+        tokio::select! {
+            () = tokio::time::sleep_until(self.until) => Alarm::BudgetOver(Fault::new(
+                Reason::FreezeBudgetExceeded,
+                "the workload stood still as long as it may, and runs on; give it a larger freeze budget or move it when it is smaller",
+            )),
+            _ = self.process.ready(Interest::READABLE) => Alarm::ProcessGone(Fault::new(
+                Reason::WorkloadEnded,
+                "the container's first process ended while it was being captured",
+            )),
+        }
+    }
+}
+
+impl Migration {
+    /// Starts the process that thaws the workload if this agent can't.
+    pub(super) async fn start_watchdog(&mut self) -> Result<(), Fault> {
+        let plan = self.plan()?.clone();
+        let gone = |errno: rustix::io::Errno| Fault::new(Reason::WorkloadEnded, format!("process {} can't be watched: {errno}", plan.pid));
+        let pid = Pid::from_raw(plan.pid.cast_signed()).ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
+        let process = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(gone)?;
+        #[expect(deprecated, reason = "its replacement is unsafe for descriptors that aren't owned; this one is")]
+        let process = AsyncFd::with_interest(process, Interest::READABLE).map_err(failed("watching the container's first process"))?;
+
+        let mut child = Command::new(self.node.config.watchdog_program())
+            .args(arguments(&self.node, &self.id, &Side::Source(&plan), self.capture_cgroup()?.cgroup().path()))
+            .env_remove("TRANSSHIP_FAULTS")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // A signal to the agent's group is none to the watchdog.
+            .process_group(0)
+            .spawn()
+            .map_err(failed(format_args!("starting {}", self.node.config.watchdog_program().display())))?;
+        let died = || Fault::new(Reason::HostError, "the watchdog ended before it was armed; its own message says why");
+        let own = host_cgroup(&self.id, "watchdog")?;
+        own.add(child.id().ok_or_else(died)?).map_err(|error| Fault::new(Reason::HostError, format!("the watchdog's cgroup: {error}")))?;
+        let mut lines = BufReader::new(child.stdout.take().ok_or_else(died)?).lines();
+        let armed = tokio::time::timeout(ARMED, lines.next_line()).await.map_err(|_| died())?.map_err(failed("listening to the watchdog"))?;
+        if armed.as_deref() != Some("ready") {
+            return Err(died());
+        }
+        let until = Instant::now() + Duration::from_millis(plan.budget_ms.into());
+        self.guard = Some(Guard { child, watch: Watch { until, process: Arc::new(process) } });
+        Ok(())
+    }
+
+    /// From here on nothing of this Pod is started on this node until the migration is known to be kept.
+    pub(super) fn raise_fence(&mut self) -> Result<(), Fault> {
+        let plan = self.plan()?;
+        let raised = self.node.state.raise(Marker::Fence, &plan.pod_uid, &self.id);
+        raised.map_err(|error| Fault::new(Reason::HostError, error.to_string()))
+    }
+
+    /// The host cgroup in which CRIU works on this migration's dump.
+    pub(super) fn capture_cgroup(&self) -> Result<HostCgroup, Fault> {
+        host_cgroup(&self.id, "capture")
+    }
+
+    /// Removes the migration's host cgroups. Whoever is still in one ends first.
+    pub(super) fn remove_cgroups(&self) -> Result<(), Fault> {
+        for kind in ["capture", "watchdog"] {
+            let cgroup = host_cgroup(&self.id, kind)?;
+            let ended = cgroup.cgroup().wait_empty(ENDS);
+            ended.map_err(|error| Fault::new(Reason::HostError, format!("the cgroup of the {kind}: {error}")))?;
+            cgroup.remove().map_err(|error| Fault::new(Reason::HostError, format!("the cgroup of the {kind}: {error}")))?;
+        }
+        Ok(())
+    }
+}

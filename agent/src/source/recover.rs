@@ -1,0 +1,77 @@
+//! A migration whose agent died is taken up: by the next agent, or by a process that the watchdog starts.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use transship_decision::source::{Facts, Fence, Processes, TargetReport};
+use transship_decision::{Lock, Marker, MigrationId, Source};
+use transship_freezer::State as Freezer;
+use transship_proto::v1::target_client::TargetClient;
+use transship_proto::v1::{State, StateRequest};
+use transship_proto::{Fault, Reason};
+
+use super::drive::{Migration, drive};
+use super::events::Events;
+use super::plan::Departure;
+use crate::node::Node;
+use crate::rpc::dial;
+
+/// Brings the migration to its end. `lock` is the right to do so.
+pub async fn recover(node: Arc<Node>, migration: MigrationId, plan: Departure, lock: Lock) -> Result<(), Fault> {
+    let facts = facts(&node, &migration, &plan).await?;
+    info!(%migration, ?facts, "is taken up");
+    let events = Events::new(None);
+    let mut at_work = Migration::new(node, migration, Source::recover(&facts), events);
+    at_work.plan = Some(plan);
+    at_work.lock = Some(lock);
+    // What is recovered goes to its end; a person who wants otherwise ends the process.
+    drive(&mut at_work, &CancellationToken::new()).await;
+    Ok(())
+}
+
+async fn facts(node: &Node, migration: &MigrationId, plan: &Departure) -> Result<Facts, Fault> {
+    let host_error = |why: String| Fault::new(Reason::HostError, why);
+    let fence = node.state.marked(Marker::Fence, &plan.pod_uid).map_err(|error| host_error(error.to_string()))?;
+    let standing = node.state.standing(migration).map_err(|error| host_error(error.to_string()))?;
+    let (there, fenced) = (plan.process_is_there()?, fence.as_ref() == Some(migration));
+    let target = match (&standing, there, fenced) {
+        // Only a source that is gone makes the target's word count.
+        (None, false, true) => ask(node, migration, &plan.target).await.unwrap_or(TargetReport::Unknown),
+        _ => TargetReport::Unknown,
+    };
+    Ok(Facts {
+        record: standing.map(|signed| signed.record().clone()),
+        fence: if fenced { Fence::Up } else { Fence::Down },
+        processes: plan.processes()?,
+        target,
+    })
+}
+
+async fn ask(node: &Node, migration: &MigrationId, target: &str) -> Result<TargetReport, Fault> {
+    let dialled = dial(&node.identity, target).await?;
+    let request = StateRequest { migration: migration.to_string() };
+    let answer = TargetClient::new(dialled.channel).state(request).await.map_err(Fault::from)?.into_inner();
+    Ok(match (answer.state(), answer.root.parse()) {
+        (State::Sealed | State::Held | State::Resumed, Ok(root)) => TargetReport::Sealed(root),
+        (State::Unknown, _) => TargetReport::Unsealed,
+        _ => TargetReport::Unsealed,
+    })
+}
+
+impl Migration {
+    /// What the target holds, when the source has lost its own.
+    pub(super) async fn ask_target(&mut self) -> Result<TargetReport, Fault> {
+        ask(&self.node, &self.id, &self.plan()?.target).await
+    }
+}
+
+impl Departure {
+    fn processes(&self) -> Result<Processes, Fault> {
+        if !self.process_is_there()? {
+            return Ok(Processes::Gone);
+        }
+        let state = self.cgroup()?.state().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+        Ok(if state == Freezer::Frozen { Processes::Frozen } else { Processes::Running })
+    }
+}

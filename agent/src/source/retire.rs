@@ -1,0 +1,75 @@
+//! After `released`: the target is let go, and what is left of the source ends without running.
+
+use std::time::Duration;
+
+use tracing::error;
+use transship_decision::Failure;
+use transship_decision::source::Outcome;
+use transship_freezer::KillError;
+use transship_proto::{Fault, Reason};
+
+use super::carry::{Taken, carry};
+use super::decide::GO;
+use super::drive::{Migration, failure};
+use crate::host::blocking;
+
+/// How long one try to reach the target may take after the first.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long killed processes may take to be gone.
+const DEATH: Duration = Duration::from_secs(10);
+
+impl Migration {
+    /// Lets the target's copy run: one quick try, inside the freeze.
+    pub(super) async fn go(&mut self) -> Result<(), Fault> {
+        let plan = self.plan()?;
+        let taken = carry(&self.node, &self.id, &plan.target, self.connection.as_ref(), GO).await?;
+        if taken == Taken::Unknown {
+            return Err(Fault::new(Reason::TargetLost, format!("the target at {} doesn't know the migration", plan.target)));
+        }
+        self.events.runs_again();
+        Ok(())
+    }
+
+    /// Kills the frozen source: not one of its instructions runs any more.
+    pub(super) async fn kill(&mut self) -> Result<(), Fault> {
+        // Gone altogether is as good.
+        let Ok(cgroup) = self.plan()?.cgroup() else { return Ok(()) };
+        let killing = move || match cgroup.kill_frozen(DEATH) {
+            Err(KillError::NotFrozen(path)) => {
+                error!(cgroup = %path.display(), "the released source was not frozen; it is killed all the same");
+                cgroup.kill(DEATH)
+            }
+            other => other,
+        };
+        blocking(move || killing().map_err(|error| Fault::new(Reason::HostError, format!("the released source can't be killed: {error}")))).await
+    }
+
+    /// Lets the target's copy run, if that isn't known to have happened.
+    pub(super) async fn carry(&mut self) -> Outcome {
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(fault) => return Outcome::Failed(failure(fault)),
+        };
+        // Dialled anew: the connection of before may be what is broken.
+        match carry(&self.node, &self.id, &plan.target, None, PATIENCE).await {
+            Ok(Taken::Done) => {
+                self.events.runs_again();
+                Outcome::Done
+            }
+            Ok(Taken::Unknown) => Outcome::Lost(Failure::new(
+                Reason::TargetLost.as_ref(),
+                format!(
+                    "migration {} was released to {}, which doesn't know it any more; the container runs nowhere, start it anew",
+                    self.id, plan.target
+                ),
+            )),
+            Err(fault) => Outcome::Failed(failure(fault)),
+        }
+    }
+
+    /// Removes the dead container and its sandbox.
+    pub(super) async fn retire(&mut self) -> Result<(), Fault> {
+        let sandbox = self.plan()?.sandbox_id.clone();
+        self.node.cri.remove_sandbox(&sandbox).await
+    }
+}
