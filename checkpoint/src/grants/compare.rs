@@ -64,7 +64,7 @@ fn capabilities(grant: &Grant, claim: &Claim, beyond: &mut Vec<Beyond>) {
     }
 }
 
-/// Holds filters against the profile; most tasks share them, so the last answer is kept.
+/// Holds filters against the profile. Most tasks share them, so the last ones are remembered.
 #[derive(Default)]
 struct SeccompJudge {
     last: Option<(Seccomp, Vec<String>)>,
@@ -80,10 +80,9 @@ impl SeccompJudge {
             Seccomp::Filter { programs, .. } if programs.is_empty() => return,
             Seccomp::Filter { programs, .. } => programs,
         };
-        let known = self.last.as_ref().filter(|(seccomp, _)| *seccomp == claim.seccomp);
-        let calls = match known {
-            Some((_, calls)) => calls.clone(),
-            None => profile.beyond(programs),
+        let calls = match self.last.take() {
+            Some((last, calls)) if last == claim.seccomp => calls,
+            _ => profile.beyond(programs),
         };
         if !calls.is_empty() {
             beyond.push(Beyond::SystemCalls(calls.clone()));

@@ -39,8 +39,8 @@ pub enum ImageClaimError {
         /// What is missing.
         what: &'static str,
     },
-    /// A number refers to nothing, or to itself.
-    #[error("core-{task}.img refers to seccomp filter {filter}, which isn't there or has no end")]
+    /// A number refers to nothing, or filters to each other without end.
+    #[error("core-{task}.img refers to seccomp filter {filter}, which isn't there or is one too many")]
     Filter {
         /// The task.
         task: u32,
@@ -103,6 +103,9 @@ struct Common<'a> {
     mounts: Arc<[Mount]>,
     namespaces: Vec<(Namespace, Whose)>,
 }
+
+/// The most filters that one task may have. The kernel takes thousands, programs that sandbox themselves put on a few.
+const MAX_FILTERS: usize = 64;
 
 /// A filter in `seccomp.img`.
 struct Filter {
@@ -183,7 +186,7 @@ impl Reader<'_> {
         while let Some(filter) = next {
             let Filter { program, previous, .. } = filters
                 .get(filter as usize)
-                .filter(|_| programs.len() < filters.len())
+                .filter(|_| programs.len() < MAX_FILTERS)
                 .ok_or(ImageClaimError::Filter { task, filter })?;
             programs.push(Arc::clone(program));
             next = *previous;

@@ -40,6 +40,16 @@ pub enum LiveError {
         /// What was looked for.
         what: &'static str,
     },
+    /// The sandbox isn't where its bundle says, so it tells nothing of where containers ought to be.
+    #[error(
+        "process {pid} of the sandbox isn't in {cgroup} in any cgroup hierarchy, as its bundle says it is"
+    )]
+    SandboxElsewhere {
+        /// The sandbox's process.
+        pid: u32,
+        /// Its bundle's cgroup.
+        cgroup: String,
+    },
 }
 
 /// Reads what all threads of these processes may do. Process ids are those of this node.
@@ -55,6 +65,10 @@ pub fn claims_of_processes(pids: &[u32]) -> Result<Vec<Claim>, LiveError> {
             .ok_or(LiveError::Malformed { path: limits_path, what: "limit" })?;
         for tid in threads(&process)? {
             let thread = process.join("task").join(tid.to_string());
+            let status = Status::read(&thread)?;
+            if status.is_dead()? {
+                continue;
+            }
             let namespaces = namespaces(&thread)?;
             let mount_namespace =
                 namespaces.iter().find(|(kind, _)| *kind == Namespace::Mount).map(|(_, id)| *id);
@@ -66,7 +80,7 @@ pub fn claims_of_processes(pids: &[u32]) -> Result<Vec<Claim>, LiveError> {
                     list
                 }
             };
-            claims.push(claim(tid, &thread, limits.clone(), mounts, namespaces)?);
+            claims.push(claim(tid, &thread, &status, limits.clone(), mounts, namespaces)?);
         }
     }
     Ok(claims)
@@ -87,11 +101,11 @@ fn threads(process: &Path) -> Result<Vec<u32>, LiveError> {
 fn claim(
     id: u32,
     thread: &Path,
+    status: &Status,
     limits: Limits,
     mounts: Arc<[Mount]>,
     namespaces: Vec<(Namespace, FileId)>,
 ) -> Result<Claim, LiveError> {
-    let status = Status::read(thread)?;
     let adj_path = thread.join("oom_score_adj");
     let oom_score_adj = read(&adj_path)?.trim().parse();
     Ok(Claim {
@@ -142,6 +156,11 @@ impl Status {
     fn text(&self, field: &'static str) -> Result<&str, LiveError> {
         let value = self.text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.map(str::trim).ok_or_else(|| self.malformed(field))
+    }
+
+    /// Whether it is a zombie, which does nothing any more and has nothing left to look at.
+    fn is_dead(&self) -> Result<bool, LiveError> {
+        Ok(self.text("State")?.starts_with(['Z', 'X']))
     }
 
     fn numbers(&self, field: &'static str) -> Result<Vec<u32>, LiveError> {
@@ -310,6 +329,16 @@ mod tests {
         assert!(own.mounts.iter().any(|mount| mount.at == Path::new("/")));
         assert!(own.mounts.iter().any(|mount| matches!(mount.origin, Origin::Seen { .. })));
         assert!(claims.iter().all(|claim| Arc::ptr_eq(&claim.mounts, &own.mounts)));
+    }
+
+    #[test]
+    fn a_zombie_has_nothing_to_claim() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let exited = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        let id = rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&child));
+        rustix::process::waitid(id, exited).unwrap();
+        assert!(claims_of_processes(&[child.id()]).unwrap().is_empty());
+        child.wait().unwrap();
     }
 
     #[test]

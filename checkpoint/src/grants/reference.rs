@@ -31,11 +31,16 @@ impl Reference {
         let oom_score_adj = live::read(&path)?.trim().parse();
         let own_cgroup = cgroup::path(&sandbox.cgroup);
         let memberships = live::memberships(&process)?.into_iter();
+        let hierarchies: BTreeSet<String> =
+            memberships.filter(|one| one.path == own_cgroup).map(|one| one.hierarchy).collect();
+        if hierarchies.is_empty() {
+            return Err(LiveError::SandboxElsewhere { pid, cgroup: own_cgroup });
+        }
         Ok(Self {
             limits,
             // The sandbox is less likely to be killed than its containers, so this is the least that they may have.
             oom_score_adj: oom_score_adj.map_err(|_| LiveError::Malformed { path, what: "oom_score_adj" })?,
-            hierarchies: memberships.filter(|one| one.path == own_cgroup).map(|one| one.hierarchy).collect(),
+            hierarchies,
             namespaces: live::namespaces(Path::new("/proc/1"))?.into_iter().collect(),
         })
     }

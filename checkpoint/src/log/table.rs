@@ -135,6 +135,12 @@ pub(super) const TABLE: &[Known] = &[
         "switch off the workload's own sandboxing; browsers call it --no-sandbox",
     ),
     known(
+        &["Unable to convert uid or gid"],
+        "NestedNamespace",
+        "A process made a user namespace of its own, which CRIU can't dump.",
+        "switch off the workload's own sandboxing; browsers call it --no-sandbox",
+    ),
+    known(
         &["In-flight connection"],
         "InFlightConnection",
         "A connection was coming in that the workload hadn't accepted yet.",

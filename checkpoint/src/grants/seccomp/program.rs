@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 /// The longest program (`BPF_MAXINSNS`).
 const MAX_INSTRUCTIONS: usize = 4096;
-/// How many states of a program are looked at before it is taken to allow the call. Real filters need as many as they
-/// have instructions.
-const MAX_STATES: usize = 1 << 16;
+/// How many steps are made before a program is taken to allow the call. Real filters need a few hundred.
+const MAX_STEPS: usize = 1 << 13;
 
 const SCRATCH: usize = 16;
 const DATA_BYTES: u32 = 64;
@@ -114,8 +113,13 @@ impl Program {
         let start = State { at: 0, a: Some(0), x: Some(0), scratch: [Some(0); SCRATCH] };
         let mut todo = vec![start];
         let mut seen = HashSet::new();
+        let mut steps = 0;
         while let Some(mut state) = todo.pop() {
             while let Some(instruction) = self.0.get(state.at) {
+                steps += 1;
+                if steps > MAX_STEPS {
+                    return true;
+                }
                 match instruction.step(&mut state, call) {
                     Step::Next => state.at += 1,
                     Step::Jump(by) => state.at += 1 + by,
@@ -129,9 +133,6 @@ impl Program {
                         state.at += 1 + one;
                     }
                 }
-            }
-            if seen.len() > MAX_STATES {
-                return true;
             }
         }
         false
