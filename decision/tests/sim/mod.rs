@@ -1,0 +1,11 @@
+mod disk;
+mod faults;
+mod judge;
+mod net;
+mod source;
+mod target;
+mod watch;
+mod world;
+
+pub use faults::Mutant;
+pub use world::World;
