@@ -174,6 +174,17 @@ fn a_profile_that_grants_less_than_the_filter() {
 }
 
 #[test]
+fn a_profile_whose_conditions_are_narrower() {
+    let container = Container::new();
+    container.alter_bundle(|config| {
+        let rules = config["linux"]["seccomp"]["syscalls"].as_array_mut().unwrap();
+        rules.retain(|rule| rule["args"][0]["value"] != 131080);
+    });
+    let all = container.beyond();
+    assert!(matches!(&all[0].1, Beyond::SystemCalls(names) if names[0] == "personality"), "{all:?}");
+}
+
+#[test]
 fn a_limit_raised() {
     let container = Container::new();
     container.alter::<Core>("core-1.img", |cores| {

@@ -83,6 +83,14 @@ impl Arch {
         if self == Self::X32 { number | X32_BIT } else { number }
     }
 
+    /// The bits of an argument that a filter made of a profile looks at.
+    pub fn argument_bits(self) -> u64 {
+        match self {
+            Self::X86_64 | Self::Aarch64 => u64::MAX,
+            Self::X32 | Self::X86 => u32::MAX.into(),
+        }
+    }
+
     /// The call's name, if it is one.
     pub fn name(self, number: u32) -> Option<&'static str> {
         let number = number as usize;

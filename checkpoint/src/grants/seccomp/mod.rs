@@ -2,8 +2,10 @@
 //!
 //! A filter is a classic BPF program, the profile a list of rules that the runtime made such a program of. Two
 //! programs of the same profile differ with the runtime's version, so programs aren't compared: it is asked what they
-//! allow. With unknown arguments, a program must not be able to allow a call for which the profile has no rule that
-//! does; with arguments on both sides of each of the profile's conditions it must allow nothing that the rules don't.
+//! allow. A call for which the profile has no rule that grants it must not be let through whatever its arguments; all
+//! ways through the programs are walked for that. Where a rule grants a call under conditions, the programs are tried at
+//! the points where those conditions or their own comparisons turn: that finds a condition left out or widened, but not
+//! everything that one could hide in several arguments at once.
 
 mod arch;
 mod profile;
@@ -27,10 +29,13 @@ impl Profile {
                 let call = Call { arch: arch.audit(), number: arch.number(number), arguments: None };
                 let lets_through = |call: &Call| programs.iter().all(|program| program.may_allow(call));
                 let granted = if self.may_allow(*arch, name) {
-                    self.samples(name).all(|arguments| {
-                        let call = Call { arguments: Some(arguments), ..call };
-                        self.allows(*arch, name, &arguments) || !lets_through(&call)
-                    })
+                    let points = || programs.iter().flat_map(|program| program.turning_points(&call));
+                    samples(self.turning_points(name).chain(points().map(u64::from)), *arch).all(
+                        |arguments| {
+                            let call = Call { arguments: Some(arguments), ..call };
+                            self.allows(*arch, name, &arguments) || !lets_through(&call)
+                        },
+                    )
                 } else {
                     !lets_through(&call)
                 };
@@ -42,6 +47,21 @@ impl Profile {
         beyond.dedup();
         beyond
     }
+}
+
+/// No arguments, and each argument alone at, around and beyond each of the points.
+fn samples(points: impl Iterator<Item = u64>, arch: Arch) -> impl Iterator<Item = [u64; 6]> {
+    let alone = points.flat_map(move |point| {
+        let values = [point, point.wrapping_add(1), point.wrapping_sub(1), !point, point << 32];
+        values.into_iter().flat_map(move |value| {
+            (0..6).map(move |which| {
+                let mut arguments = [0; 6];
+                arguments[which] = value & arch.argument_bits();
+                arguments
+            })
+        })
+    });
+    std::iter::once([0; 6]).chain(alone)
 }
 
 #[cfg(test)]

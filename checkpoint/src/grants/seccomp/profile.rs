@@ -134,33 +134,28 @@ fn allows(action: &str) -> Result<bool, ProfileError> {
 }
 
 impl Condition {
-    fn holds(&self, arguments: &[u64; 6]) -> bool {
-        let argument = arguments[self.argument];
+    /// Whether it holds as far as the bits reach that are looked at.
+    fn holds(&self, arguments: &[u64; 6], bits: u64) -> bool {
+        let argument = arguments[self.argument] & bits;
+        let value = self.value & bits;
         match self.comparison {
-            Comparison::Equal => argument == self.value,
-            Comparison::NotEqual => argument != self.value,
-            Comparison::Less => argument < self.value,
-            Comparison::LessOrEqual => argument <= self.value,
-            Comparison::Greater => argument > self.value,
-            Comparison::GreaterOrEqual => argument >= self.value,
-            Comparison::Masked { mask } => argument & mask == self.value,
+            Comparison::Equal => argument == value,
+            Comparison::NotEqual => argument != value,
+            Comparison::Less => argument < value,
+            Comparison::LessOrEqual => argument <= value,
+            Comparison::Greater => argument > value,
+            Comparison::GreaterOrEqual => argument >= value,
+            Comparison::Masked { mask } => argument & mask == value,
         }
     }
 
-    /// Arguments at and around where the condition turns.
-    fn samples(&self) -> impl Iterator<Item = [u64; 6]> + '_ {
+    /// The numbers at which it turns.
+    fn turning_points(&self) -> impl Iterator<Item = u64> {
         let mask = match self.comparison {
-            Comparison::Masked { mask } => mask,
-            _ => 0,
+            Comparison::Masked { mask } => Some(mask),
+            _ => None,
         };
-        let value = self.value;
-        let values =
-            [value, value.wrapping_add(1), value.wrapping_sub(1), mask, value | mask, !mask, !mask | value];
-        values.into_iter().map(|value| {
-            let mut arguments = [0; 6];
-            arguments[self.argument] = value;
-            arguments
-        })
+        std::iter::once(self.value).chain(mask).chain(mask.map(|mask| self.value | mask))
     }
 }
 
@@ -177,18 +172,20 @@ impl Profile {
     /// Whether the call is granted with these arguments. Where several rules match, the more permissive one is taken:
     /// runtimes differ there, and what none of them grants is what matters here.
     pub(super) fn allows(&self, arch: Arch, name: Option<&str>, arguments: &[u64; 6]) -> bool {
-        let mut matching = self.rules_for(arch, name).filter(|rule| rule.matches(arguments)).peekable();
+        let mut matching = self
+            .rules_for(arch, name)
+            .filter(|rule| rule.matches(arguments, arch.argument_bits()))
+            .peekable();
         match matching.peek() {
             None => self.allows_by_default,
             Some(_) => matching.any(|rule| rule.allows),
         }
     }
 
-    /// Arguments that tell apart what the profile's conditions on this call tell apart.
-    pub(super) fn samples(&self, name: Option<&str>) -> impl Iterator<Item = [u64; 6]> {
+    /// The numbers at which conditions on this call turn.
+    pub(super) fn turning_points(&self, name: Option<&str>) -> impl Iterator<Item = u64> {
         let rules = self.rules.iter().filter(move |rule| name.is_some_and(|name| rule.names_call(name)));
-        let conditions = rules.flat_map(|rule| &rule.conditions);
-        std::iter::once([0; 6]).chain(conditions.flat_map(Condition::samples))
+        rules.flat_map(|rule| &rule.conditions).flat_map(Condition::turning_points)
     }
 
     fn covers(&self, arch: Arch) -> bool {
@@ -216,10 +213,10 @@ impl Rule {
     }
 
     /// All conditions must hold; but of several on one argument runc makes as many rules.
-    fn matches(&self, arguments: &[u64; 6]) -> bool {
+    fn matches(&self, arguments: &[u64; 6], bits: u64) -> bool {
         let on = |argument| self.conditions.iter().filter(move |condition| condition.argument == argument);
         let several_on_one = (0..arguments.len()).any(|argument| on(argument).count() > 1);
-        let mut held = self.conditions.iter().map(|condition| condition.holds(arguments));
+        let mut held = self.conditions.iter().map(|condition| condition.holds(arguments, bits));
         if several_on_one { held.any(|held| held) } else { held.all(|held| held) }
     }
 }

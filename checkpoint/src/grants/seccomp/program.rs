@@ -1,11 +1,14 @@
 //! A filter: a classic BPF program over `struct seccomp_data` (`linux/seccomp.h`, `net/core/filter.c`).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// The longest program (`BPF_MAXINSNS`).
 const MAX_INSTRUCTIONS: usize = 4096;
 /// How many steps are made before a program is taken to allow the call. Real filters need a few hundred.
 const MAX_STEPS: usize = 1 << 13;
+
+/// How many turning points are told; real filters have a handful for one call.
+const MAX_POINTS: usize = 64;
 
 const SCRATCH: usize = 16;
 const DATA_BYTES: u32 = 64;
@@ -110,21 +113,43 @@ impl Program {
 
     /// Whether the program can come to let the call through (allow, or allow and log), whatever isn't known of it.
     pub(super) fn may_allow(&self, call: &Call) -> bool {
+        self.walk(call, |_| {})
+    }
+
+    /// The numbers that the program holds unknown arguments of the call against.
+    pub(super) fn turning_points(&self, call: &Call) -> BTreeSet<u32> {
+        let mut points = BTreeSet::new();
+        self.walk(call, |point| {
+            if points.len() < MAX_POINTS {
+                points.insert(point);
+            }
+        });
+        points
+    }
+
+    /// Walks all ways through the program that what is known of the call leaves open: does one let it through?
+    fn walk(&self, call: &Call, mut on_unknown: impl FnMut(u32)) -> bool {
         let start = State { at: 0, a: Some(0), x: Some(0), scratch: [Some(0); SCRATCH] };
         let mut todo = vec![start];
         let mut seen = HashSet::new();
         let mut steps = 0;
+        let mut allows = false;
         while let Some(mut state) = todo.pop() {
             while let Some(instruction) = self.0.get(state.at) {
                 steps += 1;
                 if steps > MAX_STEPS {
                     return true;
                 }
+                if state.a.is_none() && matches!(instruction.code & 7, ALU | JMP) {
+                    on_unknown(instruction.k);
+                }
                 match instruction.step(&mut state, call) {
                     Step::Next => state.at += 1,
                     Step::Jump(by) => state.at += 1 + by,
-                    Step::Return(Some(value)) if !matches!(value & RET_ACTION, RET_LOG | RET_ALLOW) => break,
-                    Step::Return(_) => return true,
+                    Step::Return(value) => {
+                        allows |= value.is_none_or(|value| matches!(value & RET_ACTION, RET_LOG | RET_ALLOW));
+                        break;
+                    }
                     Step::Either(one, other) => {
                         let other = State { at: state.at + 1 + other, ..state.clone() };
                         if seen.insert(other.clone()) {
@@ -135,7 +160,7 @@ impl Program {
                 }
             }
         }
-        false
+        allows
     }
 }
 
