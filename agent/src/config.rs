@@ -45,7 +45,8 @@ impl Config {
 
     /// The program at `--watchdog`, or the one beside the agent's own.
     pub fn watchdog_program(&self) -> PathBuf {
-        let beside = || std::env::current_exe().ok()?.parent().map(|folder| folder.join("transship-watchdog"));
+        let beside =
+            || std::env::current_exe().ok()?.parent().map(|folder| folder.join("transship-watchdog"));
         self.watchdog.clone().or_else(beside).unwrap_or_else(|| Path::new("transship-watchdog").to_path_buf())
     }
 

@@ -40,7 +40,10 @@ impl Handler {
 
     fn in_config(config: &Value, name: &str) -> Self {
         let containerd = config.get("containerd");
-        let default = containerd.and_then(|part| part.get("defaultRuntimeName")).and_then(Value::as_str).unwrap_or("runc");
+        let default = containerd
+            .and_then(|part| part.get("defaultRuntimeName"))
+            .and_then(Value::as_str)
+            .unwrap_or("runc");
         let name = if name.is_empty() { default } else { name };
         let options = containerd.and_then(|part| part.get("runtimes")?.get(name)?.get("options"));
         let program = options.and_then(|options| options.get("BinaryName")).and_then(Value::as_str);
@@ -60,7 +63,10 @@ impl Handler {
         let file = self.program.with_file_name(format!("{WRAPPER}.json"));
         let settings: WrapperSettings = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-                Fault::new(Reason::HostError, format!("the wrapper's settings in {} can't be read: {error}", file.display()))
+                Fault::new(
+                    Reason::HostError,
+                    format!("the wrapper's settings in {} can't be read: {error}", file.display()),
+                )
             })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => WrapperSettings::default(),
             Err(error) => return Err(failed(format_args!("reading {}", file.display()))(error)),
@@ -72,7 +78,8 @@ impl Handler {
 /// Looks at this node. `handler` is the runtime handler of the workload in question.
 pub async fn gather(node: &str, cri: &Cri, handler: &Handler) -> Result<NodeFacts, Fault> {
     let oci = OciRuntime { program: handler.runtime()?, root: PathBuf::new() };
-    let cpus = CpuInfo::current().map_err(|error| failed("reading /proc/cpuinfo")(std::io::Error::other(error)))?;
+    let cpus =
+        CpuInfo::current().map_err(|error| failed("reading /proc/cpuinfo")(std::io::Error::other(error)))?;
     let mut flags: Vec<String> = cpus.flags(0).unwrap_or_default().into_iter().map(str::to_owned).collect();
     flags.sort_unstable();
     Ok(NodeFacts {
@@ -93,13 +100,18 @@ pub fn mismatches(source: &NodeFacts, target: &NodeFacts) -> Vec<Fault> {
     let mut found = Vec::new();
     let mut refuse = |reason, what: String| found.push(Fault::new(reason, what));
     if source.architecture != target.architecture {
-        let what = format!("{} is {}, {} is {}", source.node, source.architecture, target.node, target.architecture);
+        let what =
+            format!("{} is {}, {} is {}", source.node, source.architecture, target.node, target.architecture);
         refuse(Reason::ArchMismatch, what);
     }
     let lacking: Vec<&str> =
         source.cpu_flags.iter().filter(|flag| !target.cpu_flags.contains(flag)).map(String::as_str).collect();
     if source.architecture == target.architecture && !lacking.is_empty() {
-        let what = format!("the processor of {} lacks {}, which the workload may be using", target.node, lacking.join(", "));
+        let what = format!(
+            "the processor of {} lacks {}, which the workload may be using",
+            target.node,
+            lacking.join(", ")
+        );
         refuse(Reason::CpuMismatch, what);
     }
     if source.cgroup_version != target.cgroup_version {
@@ -110,22 +122,35 @@ pub fn mismatches(source: &NodeFacts, target: &NodeFacts) -> Vec<Fault> {
         refuse(Reason::CgroupMismatch, what);
     }
     if version_of(&target.criu_version) < version_of(&source.criu_version) {
-        let what = format!("{} has CRIU {}, older than {} on {}; update it", target.node, target.criu_version, source.criu_version, source.node);
+        let what = format!(
+            "{} has CRIU {}, older than {} on {}; update it",
+            target.node, target.criu_version, source.criu_version, source.node
+        );
         refuse(Reason::CriuMismatch, what);
     }
     if program_of(&source.runtime) != program_of(&target.runtime) {
-        let what = format!("{} runs {}, {} runs {}", source.node, source.runtime, target.node, target.runtime);
+        let what =
+            format!("{} runs {}, {} runs {}", source.node, source.runtime, target.node, target.runtime);
         refuse(Reason::RuntimeMismatch, what);
     }
     found
 }
 
 async fn criu_version() -> Result<String, Fault> {
-    let missing = |why: String| Fault::new(Reason::NoCapturePath, format!("CRIU can't be run ({why}); install the package criu"));
-    let output = Command::new("criu").arg("--version").kill_on_drop(true).output().await.map_err(|error| missing(error.to_string()))?;
+    let missing = |why: String| {
+        Fault::new(Reason::NoCapturePath, format!("CRIU can't be run ({why}); install the package criu"))
+    };
+    let output = Command::new("criu")
+        .arg("--version")
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| missing(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
-    version.map(|version| version.trim().to_owned()).ok_or_else(|| missing("it doesn't say its version".into()))
+    version
+        .map(|version| version.trim().to_owned())
+        .ok_or_else(|| missing("it doesn't say its version".into()))
 }
 
 /// CPUs that this kernel could ever have: an AIO ring's size depends on it.
@@ -162,7 +187,11 @@ mod tests {
 
     #[test]
     fn equal_nodes_match_and_a_better_target_does() {
-        let better = NodeFacts { criu_version: "4.10".into(), cpu_flags: vec!["avx2".into(), "avx512f".into(), "fpu".into()], ..facts("b") };
+        let better = NodeFacts {
+            criu_version: "4.10".into(),
+            cpu_flags: vec!["avx2".into(), "avx512f".into(), "fpu".into()],
+            ..facts("b")
+        };
         assert!(mismatches(&facts("a"), &facts("b")).is_empty());
         assert!(mismatches(&facts("a"), &better).is_empty());
     }
@@ -178,7 +207,10 @@ mod tests {
         };
         let found = mismatches(&facts("a"), &older);
         let reasons: Vec<Reason> = found.iter().map(|fault| fault.reason).collect();
-        assert_eq!(reasons, [Reason::CpuMismatch, Reason::CgroupMismatch, Reason::CriuMismatch, Reason::RuntimeMismatch]);
+        assert_eq!(
+            reasons,
+            [Reason::CpuMismatch, Reason::CgroupMismatch, Reason::CriuMismatch, Reason::RuntimeMismatch]
+        );
         assert!(found[0].message.contains("avx2"));
     }
 

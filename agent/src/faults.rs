@@ -59,7 +59,11 @@ mod injected {
         }
     }
 
-    pub async fn open_sender(endpoint: &Endpoint, connection: Connection, ticket: Bytes) -> Result<Sender, SendError> {
+    pub async fn open_sender(
+        endpoint: &Endpoint,
+        connection: Connection,
+        ticket: Bytes,
+    ) -> Result<Sender, SendError> {
         let number = |kind| asked(kind).and_then(|number| number.parse().ok());
         let faults = Faults { flip_bit_in_chunk: number("flip"), cut_before_chunk: number("cut") };
         Sender::open_with_faults(connection, ticket, faults, endpoint).await

@@ -3,61 +3,65 @@
 //! Three times, by the same judge: the running tasks on the source before anything is done, the images on the target
 //! before they are restored, and the held tasks there before the source is released.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::Value;
-use transship_checkpoint::grants::{Claim, Excess, Grant, Reference, claims_of_images, claims_of_processes, excess};
+use transship_checkpoint::grants::{
+    Claim, Excess, Grant, Reference, claims_of_images, claims_of_processes, excess,
+};
 use transship_proto::{Fault, Reason};
 
-use crate::host::failed;
 use crate::node::chain;
 
-/// A container's bundle, and the sandbox that stands for a freshly started container of this node.
+/// What a bundle grants, and what a freshly started container of this node has of all that no bundle names.
 #[derive(Debug, Clone)]
-pub struct Bundle {
-    /// The container's own bundle.
-    pub container: PathBuf,
-    /// The sandbox's first process.
-    pub sandbox_pid: u32,
-    /// The sandbox's bundle.
-    pub sandbox: PathBuf,
+pub struct Judge {
+    grant: Grant,
+    reference: Reference,
 }
 
-impl Bundle {
-    /// The bundle of a container, in the folder where the runtime keeps its sandbox's too.
-    pub fn of(container: &Path, sandbox_id: &str, sandbox_pid: u32) -> Self {
-        Self { container: container.into(), sandbox_pid, sandbox: container.with_file_name(sandbox_id) }
-    }
-
-    /// The container's `config.json`.
-    pub fn config(&self) -> Result<Value, Fault> {
-        let file = self.container.join("config.json");
-        let text = std::fs::read(&file).map_err(failed(format_args!("reading {}", file.display())))?;
-        serde_json::from_slice(&text).map_err(|error| Fault::new(Reason::RuntimeError, format!("{} can't be read: {error}", file.display())))
+impl Judge {
+    /// The judge for a container. To be called before anything that came from elsewhere is put into its root.
+    ///
+    /// The sandbox, whose bundle lies beside the container's, stands for what this node gives by itself.
+    pub fn of(bundle: &Path, sandbox_id: &str, sandbox_pid: u32) -> Result<Self, Fault> {
+        let unreadable = |why: String| {
+            Fault::new(
+                Reason::RuntimeError,
+                format!("what the bundle {} grants can't be told: {why}", bundle.display()),
+            )
+        };
+        let grant = Grant::from_bundle(bundle).map_err(|error| unreadable(chain(&error)))?;
+        let sandbox = Grant::from_bundle(&bundle.with_file_name(sandbox_id))
+            .map_err(|error| unreadable(chain(&error)))?;
+        let reference =
+            Reference::of_sandbox(sandbox_pid, &sandbox).map_err(|error| unreadable(chain(&error)))?;
+        Ok(Self { grant, reference })
     }
 
     /// Refuses tasks that may do more than the bundle grants.
-    pub fn check_tasks(&self, pids: &[u32]) -> Result<(), Fault> {
-        self.judge("the container's tasks", || claims_of_processes(pids).map_err(|error| chain(&error)))
+    pub fn tasks(&self, pids: &[u32]) -> Result<(), Fault> {
+        self.judge("the container's tasks", claims_of_processes(pids).map_err(|error| chain(&error)))
     }
 
     /// Refuses images that would make tasks that may do more than the bundle grants.
-    pub fn check_images(&self, images: &Path) -> Result<(), Fault> {
-        self.judge("the images", || claims_of_images(images).map_err(|error| chain(&error)))
+    pub fn images(&self, images: &Path) -> Result<(), Fault> {
+        self.judge("the images", claims_of_images(images).map_err(|error| chain(&error)))
     }
 
-    fn judge(&self, whose: &str, claims: impl FnOnce() -> Result<Vec<Claim>, String>) -> Result<(), Fault> {
-        let unreadable = |why: String| Fault::new(Reason::GrantExceeded, format!("what {whose} may do can't be held against the bundle: {why}"));
-        let grant = Grant::from_bundle(&self.container).map_err(|error| unreadable(chain(&error)))?;
-        let sandbox = Grant::from_bundle(&self.sandbox).map_err(|error| unreadable(chain(&error)))?;
-        let reference = Reference::of_sandbox(self.sandbox_pid, &sandbox).map_err(|error| unreadable(chain(&error)))?;
-        let found = excess(&grant, &claims().map_err(unreadable)?, &reference);
+    fn judge(&self, whose: &str, claims: Result<Vec<Claim>, String>) -> Result<(), Fault> {
+        let unreadable = |why: String| {
+            Fault::new(Reason::GrantExceeded, format!("what {whose} may do can't be told: {why}"))
+        };
+        let found = excess(&self.grant, &claims.map_err(unreadable)?, &self.reference);
         if found.is_empty() {
             return Ok(());
         }
         let said: Vec<String> = found.iter().take(3).map(Excess::to_string).collect();
         let more = found.len().saturating_sub(said.len());
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-        Err(Fault::new(Reason::GrantExceeded, format!("{whose} may do more than the bundle grants: {}{more}", said.join("; "))))
+        Err(Fault::new(
+            Reason::GrantExceeded,
+            format!("{whose} may do more than the bundle grants: {}{more}", said.join("; ")),
+        ))
     }
 }

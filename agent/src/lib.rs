@@ -16,7 +16,6 @@ mod rpc;
 mod runtime;
 mod serve;
 mod sign;
-mod standin;
 mod source;
 mod target;
 mod watchdog;

@@ -44,8 +44,9 @@ impl Node {
     pub fn new(config: Config, transfer: std::net::SocketAddr) -> Result<Self, Fault> {
         let identity = Identity::load(&config.identity()).map_err(unusable_identity)?;
         let signer = Signer::load(&config.key)?;
-        let endpoint = Endpoint::bind(transfer, &identity, Settings::default())
-            .map_err(|error| Fault::new(Reason::HostError, format!("the transfer's socket: {}", chain(&error))))?;
+        let endpoint = Endpoint::bind(transfer, &identity, Settings::default()).map_err(|error| {
+            Fault::new(Reason::HostError, format!("the transfer's socket: {}", chain(&error)))
+        })?;
         Ok(Self {
             state: StateDir::new(&config.state),
             run: RunDir::new(&config.run),
@@ -73,7 +74,8 @@ impl Node {
 }
 
 fn unusable_identity(error: transship_transfer::identity::IdentityError) -> Fault {
-    let what = format!("this node's identity can't be used: {}; `transship pki issue` makes one", chain(&error));
+    let what =
+        format!("this node's identity can't be used: {}; `transship pki issue` makes one", chain(&error));
     Fault::new(Reason::WrongCertificate, what)
 }
 

@@ -20,23 +20,34 @@ pub enum Plan {
 /// One end of a migration.
 #[derive(Debug, Clone, Copy)]
 pub enum Side<'a> {
-    /// The end that the workload leaves.
-    Source(&'a Departure),
+    /// The end that the workload leaves, and the cgroup in which it is captured.
+    Source {
+        /// What is planned.
+        plan: &'a Departure,
+        /// The folder of the cgroup.
+        capture: &'a std::path::Path,
+    },
     /// The end that it comes to.
-    Target,
+    Target(&'a Arrival),
 }
 
 impl Plan {
     /// The plan of a migration that was begun here, if it was.
     pub fn load(state: &StateDir, migration: &MigrationId) -> Result<Option<Self>, Fault> {
-        let broken = |why: String| Fault::new(Reason::HostError, format!("the plan of migration {migration} can't be read: {why}"));
-        let Some(text) = state.plan(migration).map_err(|error| broken(error.to_string()))? else { return Ok(None) };
+        let broken = |why: String| {
+            Fault::new(Reason::HostError, format!("the plan of migration {migration} can't be read: {why}"))
+        };
+        let Some(text) = state.plan(migration).map_err(|error| broken(error.to_string()))? else {
+            return Ok(None);
+        };
         serde_json::from_slice(&text).map(Some).map_err(|error| broken(error.to_string()))
     }
 
     /// Begins the migration on this node's disk.
     pub fn begin(&self, state: &StateDir, migration: &MigrationId) -> Result<(), Fault> {
-        let failed = |why: String| Fault::new(Reason::HostError, format!("migration {migration} can't be begun: {why}"));
+        let failed = |why: String| {
+            Fault::new(Reason::HostError, format!("migration {migration} can't be begun: {why}"))
+        };
         let text = serde_json::to_vec(self).map_err(|error| failed(error.to_string()))?;
         state.begin(migration, &text).map_err(|error| failed(error.to_string()))
     }

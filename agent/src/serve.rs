@@ -32,7 +32,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// When it can't begin: the identity is unusable, an address is taken, a folder can't be made.
 pub async fn run(config: Config) -> Result<(), Fault> {
     let node = Arc::new(Node::new(config.clone(), config.listen)?);
-    for folder in [node.run.path().join("restored"), node.run.path().join("work"), node.state.path().to_path_buf()] {
+    for folder in
+        [node.run.path().join("restored"), node.run.path().join("work"), node.state.path().to_path_buf()]
+    {
         std::fs::create_dir_all(&folder).map_err(failed(format_args!("making {}", folder.display())))?;
     }
     let calls = listen(&node.identity, config.listen).await?;
@@ -78,7 +80,8 @@ pub async fn run(config: Config) -> Result<(), Fault> {
 /// # Errors
 /// When it can't begin. That another process is at it already is none.
 pub async fn recover(config: Config, migration: &str) -> Result<(), Fault> {
-    let migration: MigrationId = migration.parse().map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))?;
+    let migration: MigrationId =
+        migration.parse().map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))?;
     // The agent's own address may be wanted by the next agent.
     let anywhere = if config.listen.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let anywhere = anywhere.parse().map_err(|error| Fault::new(Reason::HostError, format!("{error}")))?;
@@ -121,7 +124,10 @@ async fn take_up(node: Arc<Node>, migration: MigrationId) -> Result<(), Fault> {
     match Plan::load(&node.state, &migration)? {
         Some(Plan::Departure(plan)) => source::recover(node, migration, plan, lock).await,
         Some(Plan::Arrival(plan)) => target::recover(node, *plan, lock).await,
-        None => Err(Fault::new(Reason::LeftoverOf, format!("migration {migration} was begun without a plan; remove its folder"))),
+        None => Err(Fault::new(
+            Reason::LeftoverOf,
+            format!("migration {migration} was begun without a plan; remove its folder"),
+        )),
     }
 }
 

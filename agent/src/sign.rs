@@ -27,7 +27,9 @@ pub struct Signer(Arc<dyn rustls::sign::SigningKey>);
 impl Signer {
     /// The signer with the key in that PEM file.
     pub fn load(key: &Path) -> Result<Self, Fault> {
-        let unusable = |error: String| Fault::new(Reason::WrongCertificate, format!("the key {} can't be used: {error}", key.display()));
+        let unusable = |error: String| {
+            Fault::new(Reason::WrongCertificate, format!("the key {} can't be used: {error}", key.display()))
+        };
         let der = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(error.to_string()))?;
         let key = ring::sign::any_supported_type(&der).map_err(|error| unusable(error.to_string()))?;
         Ok(Self(key))
@@ -35,8 +37,10 @@ impl Signer {
 
     /// The record with this node's signature: the scheme's number in TLS (2 bytes), then the signature itself.
     pub fn sign(&self, record: SignedRecord) -> Result<SignedRecord, Fault> {
-        let failed = |error: &str| Fault::new(Reason::HostError, format!("the decision can't be signed: {error}"));
-        let signer = self.0.choose_scheme(&SCHEMES).ok_or_else(|| failed("the key fits no signature scheme"))?;
+        let failed =
+            |error: &str| Fault::new(Reason::HostError, format!("the decision can't be signed: {error}"));
+        let signer =
+            self.0.choose_scheme(&SCHEMES).ok_or_else(|| failed("the key fits no signature scheme"))?;
         let signature = signer.sign(&message(&record)).map_err(|error| failed(&error.to_string()))?;
         let mut bytes = u16::from(signer.scheme()).to_be_bytes().to_vec();
         bytes.extend(signature);
@@ -51,13 +55,21 @@ pub fn verify(record: &SignedRecord, certificate: &CertificateDer<'_>) -> Result
         Fault::new(Reason::RecordNotTrusted, what)
     };
     let bytes = record.signature().unwrap_or_default();
-    let (scheme, signature) = bytes.split_first_chunk().ok_or_else(|| distrust("it has no signature".into()))?;
+    let (scheme, signature) =
+        bytes.split_first_chunk().ok_or_else(|| distrust("it has no signature".into()))?;
     let scheme = SignatureScheme::from(u16::from_be_bytes(*scheme));
     let known = ring::default_provider().signature_verification_algorithms;
-    let algorithms = known.mapping.iter().filter(|(of, _)| *of == scheme && SCHEMES.contains(of)).flat_map(|(_, all)| all.iter());
-    let certificate = EndEntityCert::try_from(certificate).map_err(|error| distrust(format!("the source's certificate: {error}")))?;
+    let algorithms = known
+        .mapping
+        .iter()
+        .filter(|(of, _)| *of == scheme && SCHEMES.contains(of))
+        .flat_map(|(_, all)| all.iter());
+    let certificate = EndEntityCert::try_from(certificate)
+        .map_err(|error| distrust(format!("the source's certificate: {error}")))?;
     let message = message(record);
-    let good = algorithms.into_iter().any(|&algorithm| certificate.verify_signature(algorithm, &message, signature).is_ok());
+    let good = algorithms
+        .into_iter()
+        .any(|&algorithm| certificate.verify_signature(algorithm, &message, signature).is_ok());
     if good { Ok(()) } else { Err(distrust("its signature isn't the source's".into())) }
 }
 

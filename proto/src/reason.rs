@@ -8,7 +8,18 @@ pub const DOMAIN: &str = "transship.io";
 
 /// Why something was refused or failed. The CamelCase name of a variant is its stable name everywhere: on the command
 /// line, in gRPC errors, in conditions and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString, strum::AsRefStr, strum::VariantArray)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::AsRefStr,
+    strum::VariantArray,
+)]
 pub enum Reason {
     // What the call itself got wrong.
     /// The call's arguments can't be right.

@@ -11,6 +11,7 @@ pub use workspace::Workspace;
 
 use std::fmt::Display;
 
+use transship_checkpoint::log::CriuFailure;
 use transship_decision::MigrationId;
 use transship_freezer::HostCgroup;
 use transship_proto::{Fault, Reason};
@@ -31,10 +32,18 @@ where
     E: Into<Fault> + Send + 'static,
 {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Fault::new(Reason::HostError, format!("the agent's own work broke off: {error}")))?.map_err(Into::into)
+    done.map_err(|error| Fault::new(Reason::HostError, format!("the agent's own work broke off: {error}")))?
+        .map_err(Into::into)
 }
 
 /// A failed operation on this host, as a fault: `doing` completes "… failed".
 pub fn failed(doing: impl Display) -> impl FnOnce(std::io::Error) -> Fault {
     move |error| Fault::new(Reason::HostError, format!("{doing} failed: {error}"))
+}
+
+/// What CRIU's log tells, as a fault: of its own reason where the project has one of that name, else of `otherwise`.
+pub fn criu_fault(otherwise: Reason, found: &CriuFailure) -> Fault {
+    let line = found.line.as_deref().unwrap_or("no error in its log");
+    let what = format!("{} ({}: {line}); {}", found.message, found.reason, found.mend);
+    Fault::new(found.reason.parse().unwrap_or(otherwise), what)
 }

@@ -60,7 +60,9 @@ fn undo_chains(listing: &str) -> Vec<Vec<String>> {
         [verb, chain, .., target] => verb == "-A" && chain != MARK && target == MARK,
         _ => false,
     });
-    let chain = lines.iter().any(|line| line.first().is_some_and(|verb| verb == "-N") && line.get(1).is_some_and(|name| name == MARK));
+    let chain = lines.iter().any(|line| {
+        line.first().is_some_and(|verb| verb == "-N") && line.get(1).is_some_and(|name| name == MARK)
+    });
     let mut undo: Vec<Vec<String>> = jumps
         .map(|line| std::iter::once("-D".to_owned()).chain(line.iter().skip(1).cloned()).collect())
         .collect();

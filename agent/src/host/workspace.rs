@@ -25,7 +25,8 @@ impl Workspace {
         let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
         let doing = format!("mounting a tmpfs of {capacity} bytes on {}", path.display());
         let options = CString::new(format!("size={capacity},mode=0700")).unwrap_or_default();
-        mount("transship", &path, "tmpfs", flags, options.as_c_str()).map_err(|errno| failed(doing)(errno.into()))?;
+        mount("transship", &path, "tmpfs", flags, options.as_c_str())
+            .map_err(|errno| failed(doing)(errno.into()))?;
         Ok(Self { path })
     }
 
@@ -51,9 +52,13 @@ impl Workspace {
     /// hierarchies mounted in its work folder, and a deletion must not walk into those.
     pub fn remove(&self) -> Result<(), Fault> {
         let mounts = Process::myself().and_then(|me| me.mountinfo());
-        let mounts = mounts.map_err(|error| failed("reading the agent's own mounts")(std::io::Error::other(error)))?;
-        let mut inside: Vec<_> =
-            mounts.into_iter().map(|mount| mount.mount_point).filter(|point| point.starts_with(&self.path)).collect();
+        let mounts =
+            mounts.map_err(|error| failed("reading the agent's own mounts")(std::io::Error::other(error)))?;
+        let mut inside: Vec<_> = mounts
+            .into_iter()
+            .map(|mount| mount.mount_point)
+            .filter(|point| point.starts_with(&self.path))
+            .collect();
         while let Some(point) = inside.pop() {
             let doing = format!("unmounting {}", point.display());
             unmount(&point, UnmountFlags::DETACH).map_err(|errno| failed(doing)(errno.into()))?;

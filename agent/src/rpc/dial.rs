@@ -32,17 +32,23 @@ pub struct Dialled {
 /// Connects to the agent at `address` (HOST:PORT; its certificate must be for that host). The connection is made
 /// anew by itself when it is lost.
 pub async fn dial(identity: &Identity, address: &str) -> Result<Dialled, Fault> {
-    let config = identity.client_config(&[b"h2"]).map_err(|error| Fault::new(Reason::WrongCertificate, error.to_string()))?;
+    let config = identity
+        .client_config(&[b"h2"])
+        .map_err(|error| Fault::new(Reason::WrongCertificate, error.to_string()))?;
     let tls = TlsConnector::from(Arc::new(config));
     let host = host_of(address)?;
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| Fault::new(Reason::InvalidArgument, format!("{host} is no host name or address; give HOST:PORT")))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        Fault::new(Reason::InvalidArgument, format!("{host} is no host name or address; give HOST:PORT"))
+    })?;
 
     // The first connection is made here, where its error still has its type.
     let first = connect(&tls, address, &name).await.map_err(|error| explain(address, &error))?;
     let chain = first.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = Peer::from_chain(chain).map_err(|error| {
-        Fault::new(Reason::WrongCertificate, format!("the certificate of the agent at {address} can't be used: {error}"))
+        Fault::new(
+            Reason::WrongCertificate,
+            format!("the certificate of the agent at {address} can't be used: {error}"),
+        )
     })?;
 
     let waiting = Arc::new(Mutex::new(Some(first)));
@@ -69,7 +75,11 @@ pub async fn dial(identity: &Identity, address: &str) -> Result<Dialled, Fault> 
     Ok(Dialled { channel, peer })
 }
 
-async fn connect(tls: &TlsConnector, address: &str, name: &ServerName<'static>) -> io::Result<TlsStream<TcpStream>> {
+async fn connect(
+    tls: &TlsConnector,
+    address: &str,
+    name: &ServerName<'static>,
+) -> io::Result<TlsStream<TcpStream>> {
     let connecting = async {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
@@ -90,7 +100,8 @@ pub fn explain(address: &str, error: &(dyn Error + 'static)) -> Fault {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = error.downcast_ref::<rustls::Error>().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+        let tls =
+            error.downcast_ref::<rustls::Error>().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
         if let Some(fault) = tls.and_then(|tls| certificate_fault(address, tls)) {
             return fault;
         }
@@ -100,21 +111,30 @@ pub fn explain(address: &str, error: &(dyn Error + 'static)) -> Fault {
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    let what = format!("the agent at {address} can't be reached ({deepest}); is it running, and is that its address?");
+    let what = format!(
+        "the agent at {address} can't be reached ({deepest}); is it running, and is that its address?"
+    );
     Fault::new(Reason::TargetUnreachable, what)
 }
 
 fn certificate_fault(address: &str, error: &rustls::Error) -> Option<Fault> {
     let (reason, what) = match error {
-        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            (Reason::ExpiredCertificate, format!("the certificate of the agent at {address} has expired; issue it a new one"))
-        }
-        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            (Reason::ExpiredCertificate, format!("the agent at {address} says that this node's certificate has expired; issue a new one"))
-        }
-        rustls::Error::InvalidCertificate(problem) => {
-            (Reason::WrongCertificate, format!("the certificate of the agent at {address} isn't acceptable ({problem:?}); both must come from one authority and name their own address"))
-        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => (
+            Reason::ExpiredCertificate,
+            format!("the certificate of the agent at {address} has expired; issue it a new one"),
+        ),
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => (
+            Reason::ExpiredCertificate,
+            format!("the agent at {address} says that this node's certificate has expired; issue a new one"),
+        ),
+        rustls::Error::InvalidCertificate(problem) => (
+            Reason::WrongCertificate,
+            format!(
+                "the certificate of the agent at {address} isn't acceptable ({problem:?}); both must come from one authority and name their own address"
+            ),
+        ),
         rustls::Error::AlertReceived(
             alert @ (AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
@@ -122,7 +142,12 @@ fn certificate_fault(address: &str, error: &rustls::Error) -> Option<Fault> {
             | AlertDescription::CertificateRequired
             | AlertDescription::AccessDenied
             | AlertDescription::DecryptError),
-        ) => (Reason::WrongCertificate, format!("the agent at {address} doesn't accept this node's certificate ({alert:?}); both must come from one authority")),
+        ) => (
+            Reason::WrongCertificate,
+            format!(
+                "the agent at {address} doesn't accept this node's certificate ({alert:?}); both must come from one authority"
+            ),
+        ),
         _ => return None,
     };
     Some(Fault::new(reason, what))

@@ -28,9 +28,12 @@ pub async fn listen(
     identity: &Identity,
     address: SocketAddr,
 ) -> Result<impl Stream<Item = io::Result<TlsStream<TcpStream>>> + use<>, Fault> {
-    let config = identity.server_config(&[b"h2"]).map_err(|error| Fault::new(Reason::WrongCertificate, error.to_string()))?;
+    let config = identity
+        .server_config(&[b"h2"])
+        .map_err(|error| Fault::new(Reason::WrongCertificate, error.to_string()))?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(address).await.map_err(failed(format_args!("listening on {address} (TCP)")))?;
+    let listener =
+        TcpListener::bind(address).await.map_err(failed(format_args!("listening on {address} (TCP)")))?;
     let handshakes = TcpListenerStream::new(listener).map(move |tcp| {
         let acceptor = acceptor.clone();
         async move {

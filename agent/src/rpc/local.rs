@@ -25,7 +25,10 @@ pub struct LocalService(pub Arc<Node>);
 impl Agent for LocalService {
     type MigrateStream = Pin<Box<dyn Stream<Item = Result<MigrateEvent, Status>> + Send>>;
 
-    async fn migrate(&self, request: Request<MigrateRequest>) -> Result<Response<Self::MigrateStream>, Status> {
+    async fn migrate(
+        &self,
+        request: Request<MigrateRequest>,
+    ) -> Result<Response<Self::MigrateStream>, Status> {
         let (listener, events) = mpsc::channel(EVENTS);
         // Whoever stops listening wants it to stop: heard until the decision, never after.
         let cancel = CancellationToken::new();

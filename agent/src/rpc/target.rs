@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use transship_proto::v1::target_server::Target;
 use transship_proto::v1::{
-    AwaitHeldRequest, AwaitHeldResponse, CheckRequest, CheckResponse, DecideRequest, DecideResponse, PrepareRequest,
-    PrepareResponse, StateRequest, StateResponse,
+    AwaitHeldRequest, AwaitHeldResponse, CheckRequest, CheckResponse, DecideRequest, DecideResponse,
+    PrepareRequest, PrepareResponse, StateRequest, StateResponse,
 };
 
 use super::caller;
@@ -29,7 +29,10 @@ impl Target for TargetService {
         Ok(Response::new(target::prepare(&self.0, source, request.into_inner()).await?))
     }
 
-    async fn await_held(&self, request: Request<AwaitHeldRequest>) -> Result<Response<AwaitHeldResponse>, Status> {
+    async fn await_held(
+        &self,
+        request: Request<AwaitHeldRequest>,
+    ) -> Result<Response<AwaitHeldResponse>, Status> {
         caller(&request)?;
         Ok(Response::new(target::await_held(&self.0, &request.get_ref().migration).await?))
     }

@@ -10,8 +10,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use transship_proto::cri::image_service_client::ImageServiceClient;
 use transship_proto::cri::runtime_service_client::RuntimeServiceClient;
 use transship_proto::cri::{
-    self, Container, ContainerConfig, ContainerFilter, ContainerState, ContainerStatusResponse, Image, ImageSpec,
-    PodSandboxConfig, PodSandboxStatusResponse,
+    self, Container, ContainerConfig, ContainerFilter, ContainerState, ContainerStatusResponse, Image,
+    ImageSpec, PodSandboxConfig, PodSandboxStatusResponse,
 };
 use transship_proto::{Fault, Reason};
 
@@ -28,12 +28,12 @@ impl Cri {
     pub fn new(socket: &Path) -> Result<Self, Fault> {
         let path = socket.to_path_buf();
         // The address is never used: the connector always takes the socket.
-        let channel = Endpoint::from_static("http://cri").connect_timeout(Duration::from_secs(5)).connect_with_connector_lazy(
-            tower::service_fn(move |_: Uri| {
+        let channel = Endpoint::from_static("http://cri")
+            .connect_timeout(Duration::from_secs(5))
+            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
                 let path = path.clone();
                 async move { UnixStream::connect(path).await.map(TokioIo::new) }
-            }),
-        );
+            }));
         let cap = 64 << 20;
         Ok(Self {
             socket: socket.to_path_buf(),
@@ -52,10 +52,14 @@ impl Cri {
     /// The configuration that the runtime tells of itself.
     pub async fn config(&self) -> Result<serde_json::Value, Fault> {
         let answer = self.runtime.clone().status(cri::StatusRequest { verbose: true }).await;
-        let info = answer.map_err(|status| self.fault("asking for its configuration", status))?.into_inner().info;
+        let info =
+            answer.map_err(|status| self.fault("asking for its configuration", status))?.into_inner().info;
         let text = info.get("config").map_or("null", String::as_str);
         serde_json::from_str(text).map_err(|error| {
-            Fault::new(Reason::RuntimeError, format!("the runtime's own configuration can't be read: {error}"))
+            Fault::new(
+                Reason::RuntimeError,
+                format!("the runtime's own configuration can't be read: {error}"),
+            )
         })
     }
 
@@ -104,15 +108,24 @@ impl Cri {
     /// The IDs of the sandboxes of a Pod.
     pub async fn sandboxes_of(&self, pod_uid: &str) -> Result<Vec<String>, Fault> {
         let items = self.sandboxes().await?;
-        let of_pod = |sandbox: &cri::PodSandbox| sandbox.metadata.as_ref().is_some_and(|pod| pod.uid == pod_uid);
+        let of_pod =
+            |sandbox: &cri::PodSandbox| sandbox.metadata.as_ref().is_some_and(|pod| pod.uid == pod_uid);
         Ok(items.into_iter().filter(of_pod).map(|sandbox| sandbox.id).collect())
     }
 
     /// The image by that name, digest or ID, if the node holds it.
     pub async fn image(&self, name: &str) -> Result<Option<Image>, Fault> {
+        // containerd takes nothing for a prefix of everything.
+        if name.is_empty() {
+            return Ok(None);
+        }
         let image = Some(ImageSpec { image: name.into(), ..ImageSpec::default() });
-        let answer = self.images.clone().image_status(cri::ImageStatusRequest { image, verbose: false }).await;
-        Ok(answer.map_err(|status| self.fault(&format!("asking for image {name}"), status))?.into_inner().image)
+        let answer =
+            self.images.clone().image_status(cri::ImageStatusRequest { image, verbose: false }).await;
+        Ok(answer
+            .map_err(|status| self.fault(&format!("asking for image {name}"), status))?
+            .into_inner()
+            .image)
     }
 
     /// Pulls an image by name; gives its reference on this node.
@@ -120,12 +133,16 @@ impl Cri {
         let image = Some(ImageSpec { image: name.into(), ..ImageSpec::default() });
         let request = cri::PullImageRequest { image, sandbox_config: Some(sandbox.clone()) };
         let answer = self.images.clone().pull_image(request).await;
-        Ok(answer.map_err(|status| self.fault(&format!("pulling image {name}"), status))?.into_inner().image_ref)
+        Ok(answer
+            .map_err(|status| self.fault(&format!("pulling image {name}"), status))?
+            .into_inner()
+            .image_ref)
     }
 
     /// Makes a sandbox and gives its ID.
     pub async fn run_sandbox(&self, config: &PodSandboxConfig, handler: &str) -> Result<String, Fault> {
-        let request = cri::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.into() };
+        let request =
+            cri::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.into() };
         let answer = self.runtime.clone().run_pod_sandbox(request).await;
         Ok(answer.map_err(|status| self.fault("making the sandbox", status))?.into_inner().pod_sandbox_id)
     }
@@ -148,7 +165,11 @@ impl Cri {
 
     /// Starts a container; of one that is expected, this returns when it is restored and held.
     pub async fn start_container(&self, id: &str) -> Result<(), Fault> {
-        let answer = self.runtime.clone().start_container(cri::StartContainerRequest { container_id: id.into() }).await;
+        let answer = self
+            .runtime
+            .clone()
+            .start_container(cri::StartContainerRequest { container_id: id.into() })
+            .await;
         answer.map(drop).map_err(|status| self.fault(&format!("starting container {id}"), status))
     }
 
@@ -198,7 +219,8 @@ impl Cri {
     }
 
     fn fault(&self, doing: &str, status: tonic::Status) -> Fault {
-        let what = format!("{doing} failed at the runtime behind {}: {}", self.socket.display(), status.message());
+        let what =
+            format!("{doing} failed at the runtime behind {}: {}", self.socket.display(), status.message());
         Fault::new(Reason::RuntimeError, what)
     }
 }

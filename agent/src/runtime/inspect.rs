@@ -6,7 +6,8 @@ use procfs::process::Process;
 use serde::Deserialize;
 use serde_json::Value;
 use transship_proto::cri::{
-    ContainerConfig, ContainerFilter, ContainerState, ContainerStateValue, PodSandboxConfig, PodSandboxStatusResponse,
+    ContainerConfig, ContainerFilter, ContainerState, ContainerStateValue, Image, PodSandboxConfig,
+    PodSandboxStatusResponse,
 };
 use transship_proto::v1::{Workload, WorkloadContainer};
 use transship_proto::{Fault, Reason};
@@ -61,7 +62,8 @@ pub async fn inspect(cri: &Cri, wanted: &str) -> Result<Inspected, Fault> {
 
     let oci = info.oci_runtime();
     let state = oci.state(&container_id).await?;
-    let image_names = image_names(cri, &status.image_ref, &config).await?;
+    let image = image(cri, &status.image_ref, &container_id).await?;
+    let image_names = image_names(&image, &config);
     let pod_uid = sandbox.config.metadata.clone().unwrap_or_default().uid;
     Ok(Inspected {
         name: config.metadata.clone().unwrap_or_default().name,
@@ -75,7 +77,7 @@ pub async fn inspect(cri: &Cri, wanted: &str) -> Result<Inspected, Fault> {
         workload: Workload {
             sandbox: Some(sandbox.config),
             runtime_handler: sandbox.runtime_handler,
-            containers: vec![WorkloadContainer { config: Some(config), image_id: status.image_id, image_names }],
+            containers: vec![WorkloadContainer { config: Some(config), image_id: image.id, image_names }],
         },
         sandbox_id,
         container_id,
@@ -104,12 +106,16 @@ async fn find(cri: &Cri, wanted: &str) -> Result<String, Fault> {
     match matches.as_slice() {
         [one] => Ok(one.id.clone()),
         [] => {
-            let what = format!("no container here has the ID or name {wanted}; the runtime's own list shows what runs");
+            let what = format!(
+                "no container here has the ID or name {wanted}; the runtime's own list shows what runs"
+            );
             Err(Fault::new(Reason::ContainerNotFound, what))
         }
         several => {
-            let ids: Vec<_> = several.iter().map(|container| container.id.get(..12).unwrap_or(&container.id)).collect();
-            let what = format!("{wanted} fits {} containers ({}); give more of the ID", ids.len(), ids.join(", "));
+            let ids: Vec<_> =
+                several.iter().map(|container| container.id.get(..12).unwrap_or(&container.id)).collect();
+            let what =
+                format!("{wanted} fits {} containers ({}); give more of the ID", ids.len(), ids.join(", "));
             Err(Fault::new(Reason::ContainerAmbiguous, what))
         }
     }
@@ -132,7 +138,9 @@ struct Info<C> {
 
 impl<C> Info<C> {
     fn oci_runtime(&self) -> OciRuntime {
-        let option = |name: &str| self.runtime_options.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let option = |name: &str| {
+            self.runtime_options.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+        };
         OciRuntime {
             program: option("binary_name").unwrap_or("runc").into(),
             root: Path::new(option("root").unwrap_or(DEFAULT_OCI_ROOT)).join(CRI_NAMESPACE),
@@ -141,7 +149,9 @@ impl<C> Info<C> {
 
     fn shared_memory(&self) -> Option<PathBuf> {
         let mounts = self.runtime_spec.get("mounts")?.as_array()?;
-        let shm = mounts.iter().find(|mount| mount.get("destination").and_then(Value::as_str) == Some("/dev/shm"))?;
+        let shm = mounts
+            .iter()
+            .find(|mount| mount.get("destination").and_then(Value::as_str) == Some("/dev/shm"))?;
         let bound = shm.get("type").and_then(Value::as_str) == Some("bind");
         shm.get("source").and_then(Value::as_str).filter(|_| bound).map(PathBuf::from)
     }
@@ -179,28 +189,46 @@ fn parse<C: for<'a> Deserialize<'a>>(
 }
 
 fn missing(of: &str, what: &str) -> Fault {
-    Fault::new(Reason::RuntimeError, format!("the runtime says of {of} nothing of {what}; is it containerd 2 or later?"))
+    Fault::new(
+        Reason::RuntimeError,
+        format!("the runtime says of {of} nothing of {what}; is it containerd 2 or later?"),
+    )
+}
+
+/// The image that the container was made from. Its ID is the digest of its configuration, equal on every node.
+async fn image(cri: &Cri, image_ref: &str, container: &str) -> Result<Image, Fault> {
+    let gone = || {
+        let what = format!(
+            "the image {image_ref} of container {container} isn't on this node any more; pull it again"
+        );
+        Fault::new(Reason::ImageUnavailable, what)
+    };
+    cri.image(image_ref).await?.filter(|image| !image.id.is_empty()).ok_or_else(gone)
 }
 
 /// Names for the image, best first: what the container was made from, then digests, then tags.
-async fn image_names(cri: &Cri, image_ref: &str, config: &ContainerConfig) -> Result<Vec<String>, Fault> {
-    let image = cri.image(image_ref).await?.unwrap_or_default();
-    let asked = config.image.iter().flat_map(|image| [image.user_specified_image.clone(), image.image.clone()]);
+fn image_names(image: &Image, config: &ContainerConfig) -> Vec<String> {
+    let asked =
+        config.image.iter().flat_map(|image| [image.user_specified_image.clone(), image.image.clone()]);
     let mut names: Vec<String> = Vec::new();
-    for name in asked.chain(image.repo_digests).chain(image.repo_tags) {
+    for name in asked.chain(image.repo_digests.clone()).chain(image.repo_tags.clone()) {
         if !name.is_empty() && !names.contains(&name) {
             names.push(name);
         }
     }
-    Ok(names)
+    names
 }
 
 /// The `upperdir` of the overlay that is the container's root.
 fn upper_folder(pid: u32, container: &str) -> Result<PathBuf, Fault> {
     let unreadable = |error: procfs::ProcError| {
-        Fault::new(Reason::ContainerNotRunning, format!("the mounts of container {container} can't be read: {error}"))
+        Fault::new(
+            Reason::ContainerNotRunning,
+            format!("the mounts of container {container} can't be read: {error}"),
+        )
     };
-    let mounts = Process::new(pid.cast_signed()).and_then(|process| process.mountinfo()).map_err(unreadable)?;
+    let mounts =
+        Process::new(pid.cast_signed()).and_then(|process| process.mountinfo()).map_err(unreadable)?;
     let root = mounts.into_iter().rfind(|mount| mount.mount_point == Path::new("/"));
     let upper = root.and_then(|mount| mount.super_options.get("upperdir").cloned().flatten());
     upper.map(PathBuf::from).ok_or_else(|| {

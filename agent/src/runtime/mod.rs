@@ -1,9 +1,11 @@
 //! This node's container runtime: its CRI, what it says of a running container, and its OCI runtime.
 
+mod bundle;
 mod cri;
 mod inspect;
 mod oci;
 
+pub use bundle::Bundle;
 pub use cri::Cri;
 pub use inspect::{Inspected, bundle_of, container_pid, inspect, running_in, sandbox_pid};
 pub use oci::{CheckpointOptions, OciRuntime};

@@ -49,7 +49,8 @@ impl OciRuntime {
             return Err(Fault::new(Reason::RuntimeError, what));
         }
         serde_json::from_slice(&output.stdout).map_err(|error| {
-            let what = format!("{} state {id} answered with something unreadable: {error}", self.program.display());
+            let what =
+                format!("{} state {id} answered with something unreadable: {error}", self.program.display());
             Fault::new(Reason::RuntimeError, what)
         })
     }
@@ -57,7 +58,8 @@ impl OciRuntime {
     /// The arguments that dump a container and leave it as it was, frozen.
     pub fn checkpoint_arguments(&self, id: &str, options: &CheckpointOptions) -> Vec<OsString> {
         let path = |flag: &str, path: &Path| [OsString::from(flag), path.as_os_str().to_owned()];
-        let mut arguments: Vec<OsString> = vec!["checkpoint".into(), "--leave-running".into(), "--file-locks".into()];
+        let mut arguments: Vec<OsString> =
+            vec!["checkpoint".into(), "--leave-running".into(), "--file-locks".into()];
         arguments.extend(path("--image-path", &options.images));
         arguments.extend(path("--work-path", &options.work));
         arguments.push(id.into());

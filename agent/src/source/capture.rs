@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::BufWriter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use crate::standin::{self as transship_checkpoint, log, rootfs};
+use transship_checkpoint::{archive, log, rootfs};
 use transship_decision::Root;
 use transship_proto::v1::Bytes;
 use transship_proto::{Fault, Reason};
@@ -28,6 +29,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// What CRIU is told beyond runc's flags: connections are closed, those being made are skipped (a busy server always
 /// has some), and open files that were deleted come along whatever their size.
 const CRIU_CONFIG: &str = "tcp-close\nskip-in-flight\nghost-limit 1073741824\n";
+
+/// How many entries a checkpoint archive may have.
+const ARCHIVE_ENTRIES: u64 = 100_000;
 
 /// What has been captured.
 #[derive(Debug, Default)]
@@ -66,8 +70,15 @@ impl Migration {
         let images = workspace.folder("images")?;
 
         // Both begin now, beside CRIU. What lies in /dev/shm CRIU takes for a mount from outside.
-        let changes = pack(container.upper.clone(), workspace.path().join("rootfs.tar"), "the root file system's changes");
-        let shared = container.shm.clone().map(|shm| pack(shm, workspace.path().join("shm.tar"), "the shared memory in /dev/shm"));
+        let changes = pack(
+            container.upper.clone(),
+            workspace.path().join("rootfs.tar"),
+            "the root file system's changes",
+        );
+        let shared = container
+            .shm
+            .clone()
+            .map(|shm| pack(shm, workspace.path().join("shm.tar"), "the shared memory in /dev/shm"));
         let result = match self.armed.take() {
             Some(armed) => direct(armed, sender, name, &images, workspace.path()).await,
             None => self.through_cri(sender, name, &images).await,
@@ -78,7 +89,8 @@ impl Migration {
         }
         for (packing, label) in [(Some(changes), "rootfs.tar"), (shared, "shm.tar")] {
             if let Some(packing) = packing {
-                let file = packing.await.map_err(|error| Fault::new(Reason::HostError, error.to_string()))??;
+                let file =
+                    packing.await.map_err(|error| Fault::new(Reason::HostError, error.to_string()))??;
                 sender.file(&format!("{name}/{label}"), 0o600, file).await.map_err(not_sent)?;
             }
         }
@@ -102,31 +114,43 @@ impl Migration {
         let patience = Duration::from_millis(plan.budget_ms.into());
         self.node.cri.checkpoint(plan.container_id.as_str(), &archive, patience).await?;
         let unpacked = workspace.folder("archive")?;
-        let into = unpacked.clone();
+        let (into, capacity) = (unpacked.clone(), self.cleared()?.capacity);
         blocking(move || {
             let file = File::open(&archive).map_err(failed("opening the runtime's checkpoint archive"))?;
-            transship_checkpoint::archive::unpack(file, &into, &transship_checkpoint::archive::Caps::default())
-                .map_err(|error| Fault::new(Reason::CaptureFailed, format!("the runtime's checkpoint archive: {}", chain(&error))))?;
+            archive::unpack(file, &into, &archive::Caps { entries: ARCHIVE_ENTRIES, bytes: capacity })
+                .map_err(|error| {
+                    Fault::new(
+                        Reason::CaptureFailed,
+                        format!("the runtime's checkpoint archive: {}", chain(&error)),
+                    )
+                })?;
             std::fs::remove_file(&archive).map_err(failed("removing the runtime's checkpoint archive"))
         })
         .await?;
         let checkpoint = unpacked.join("checkpoint");
         std::fs::remove_dir(images).map_err(failed("making room for the images"))?;
-        std::fs::rename(&checkpoint, images).map_err(failed("finding the images in the runtime's checkpoint archive"))?;
+        std::fs::rename(&checkpoint, images)
+            .map_err(failed("finding the images in the runtime's checkpoint archive"))?;
         send_rest(sender, name, images, &HashMap::new()).await
     }
 
     /// CRIU tells what failed only in its log: the first error there is the reason.
     fn explained(&mut self, fault: Fault, file: &Path) -> Fault {
         let Ok(text) = std::fs::read_to_string(file) else { return fault };
-        let Some(found) = log::first_failure(&text) else { return fault };
+        let found = log::explain(&text);
         self.criu_log = text;
-        Fault::new(Reason::CaptureFailed, format!("{found}; {}", fault.message))
+        crate::host::criu_fault(Reason::CaptureFailed, &found)
     }
 }
 
 /// Lets the waiting process dump, follows its page images as they grow, and sends the rest when it is done.
-async fn direct(armed: Armed, sender: &Sender, name: &str, images: &Path, workspace: &Path) -> Result<(), Fault> {
+async fn direct(
+    armed: Armed,
+    sender: &Sender,
+    name: &str,
+    images: &Path,
+    workspace: &Path,
+) -> Result<(), Fault> {
     let mut checkpoint = armed.go().await?;
     let mut followed: HashMap<PathBuf, Follow> = HashMap::new();
     let status = loop {
@@ -148,7 +172,12 @@ async fn direct(armed: Armed, sender: &Sender, name: &str, images: &Path, worksp
 }
 
 /// Starts to send page images that have appeared. CRIU only ever appends to them (criu/page-xfer.c).
-async fn follow_new(sender: &Sender, name: &str, images: &Path, followed: &mut HashMap<PathBuf, Follow>) -> Result<(), Fault> {
+async fn follow_new(
+    sender: &Sender,
+    name: &str,
+    images: &Path,
+    followed: &mut HashMap<PathBuf, Follow>,
+) -> Result<(), Fault> {
     for path in files_of(images)? {
         let grows = path.file_name().is_some_and(|file| file.as_encoded_bytes().starts_with(b"pages-"));
         if grows && !followed.contains_key(&path) {
@@ -161,7 +190,12 @@ async fn follow_new(sender: &Sender, name: &str, images: &Path, followed: &mut H
 }
 
 /// Sends all images that haven't been followed.
-async fn send_rest(sender: &Sender, name: &str, images: &Path, sent: &HashMap<PathBuf, u64>) -> Result<(), Fault> {
+async fn send_rest(
+    sender: &Sender,
+    name: &str,
+    images: &Path,
+    sent: &HashMap<PathBuf, u64>,
+) -> Result<(), Fault> {
     for path in files_of(images)? {
         if !sent.contains_key(&path) {
             let (label, mode, file) = content(name, &path)?;
@@ -197,7 +231,8 @@ fn pack(folder: PathBuf, into: PathBuf, what: &'static str) -> JoinHandle<Result
     tokio::task::spawn_blocking(move || {
         let doing = || failed(format!("writing {}", into.display()));
         let file = File::options().create_new(true).write(true).read(true).open(&into).map_err(doing())?;
-        rootfs::capture(&folder, &file).map_err(|error| Fault::new(Reason::CaptureFailed, format!("{what}: {}", chain(&error))))?;
+        rootfs::capture(&folder, BufWriter::new(&file))
+            .map_err(|error| Fault::new(Reason::CaptureFailed, format!("{what}: {}", chain(&error))))?;
         Ok(file)
     })
 }
@@ -210,9 +245,10 @@ fn sizes(bytes: TransferBytes) -> Bytes {
 fn not_sent(error: SendError) -> Fault {
     let reason = match &error {
         SendError::TargetFull { .. } => Reason::TargetFull,
-        SendError::Link(LinkError::Closed { code: CloseCode::BadChunk | CloseCode::BadSeal | CloseCode::BadFrame, .. }) => {
-            Reason::ContentCorrupt
-        }
+        SendError::Link(LinkError::Closed {
+            code: CloseCode::BadChunk | CloseCode::BadSeal | CloseCode::BadFrame,
+            ..
+        }) => Reason::ContentCorrupt,
         SendError::Link(LinkError::Certificate(..)) => Reason::WrongCertificate,
         SendError::Link(_) => Reason::ConnectionLost,
         SendError::Refused { .. } => Reason::TargetLost,
@@ -221,9 +257,10 @@ fn not_sent(error: SendError) -> Fault {
     let mend = match reason {
         Reason::TargetFull => "; give the target more memory, or move something smaller",
         Reason::ConnectionLost => "; look at the network between the nodes, then try again",
-        Reason::ContentCorrupt => "; something between the nodes changes data: try again, and if it happens again look at memory and network cards",
+        Reason::ContentCorrupt => {
+            "; something between the nodes changes data: try again, and if it happens again look at memory and network cards"
+        }
         _ => "",
     };
     Fault::new(reason, format!("the state couldn't be sent to the target: {}{mend}", chain(&error)))
 }
-

@@ -28,7 +28,8 @@ pub async fn carry(
     connection: Option<&Dialled>,
     patience: Duration,
 ) -> Result<Taken, Fault> {
-    let standing = node.state.standing(migration).map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+    let standing =
+        node.state.standing(migration).map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
     let undecided = || Fault::new(Reason::HostError, format!("migration {migration} is undecided"));
     let signed = node.signer.sign(standing.ok_or_else(undecided)?)?;
     let wanted = match signed.record().verdict() {
@@ -41,16 +42,25 @@ pub async fn carry(
             None => dial(&node.identity, target).await?.channel,
         };
         let request = DecideRequest { record: signed.encode() };
-        let answer = TargetClient::new(channel).decide(request).await.map_err(|status| told(target, status))?;
+        let answer =
+            TargetClient::new(channel).decide(request).await.map_err(|status| told(target, status))?;
         match answer.into_inner().state() {
             state if state == wanted => Ok(Taken::Done),
             State::Unknown => Ok(Taken::Unknown),
             other => {
-                let what = format!("the target at {target} is still {} and will be asked again", other.as_str_name());
+                let what = format!(
+                    "the target at {target} is still {} and will be asked again",
+                    other.as_str_name()
+                );
                 Err(Fault::new(Reason::TargetLost, what))
             }
         }
     };
-    let late = |_| Err(Fault::new(Reason::TargetUnreachable, format!("the target at {target} didn't answer in {patience:?}")));
+    let late = |_| {
+        Err(Fault::new(
+            Reason::TargetUnreachable,
+            format!("the target at {target} didn't answer in {patience:?}"),
+        ))
+    };
     tokio::time::timeout(patience, calling).await.unwrap_or_else(late)
 }

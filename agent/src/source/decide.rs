@@ -38,12 +38,18 @@ impl Migration {
         let cgroup = plan.cgroup()?;
         let state = cgroup.state().map_err(|error| broken(error.to_string()))?;
         if state != State::Frozen {
-            return Err(broken(format!("container {} reads back as {state:?}, not as frozen", plan.container_id)));
+            return Err(broken(format!(
+                "container {} reads back as {state:?}, not as frozen",
+                plan.container_id
+            )));
         }
         let pids = cgroup.processes().map_err(|error| broken(error.to_string()))?;
         let groups = process::look(pids).map_err(|error| broken(error.to_string()))?;
         if let Some(traced) = groups.iter().find(|group| group.tracer != 0) {
-            return Err(broken(format!("process {} ({}) is traced by {}", traced.pid, traced.name, traced.tracer)));
+            return Err(broken(format!(
+                "process {} ({}) is traced by {}",
+                traced.pid, traced.name, traced.tracer
+            )));
         }
         if !plan.process_is_there()? {
             return Err(broken(format!("process {} is another one now", plan.pid)));
@@ -66,7 +72,11 @@ impl Migration {
             }
         };
         let signed = self.node.signer.sign(SignedRecord::unsigned(record))?;
-        let stands = self.node.state.decide(signed).map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+        let stands = self
+            .node
+            .state
+            .decide(signed)
+            .map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         Ok(stands.record().clone())
     }
 }

@@ -110,7 +110,12 @@ pub(super) fn missing(what: &str) -> Fault {
 
 /// Moves a container. Ends when the container runs there or is known to run on here; `cancel` is heard until the
 /// decision.
-pub async fn migrate(node: Arc<Node>, wish: Wish, listener: mpsc::Sender<MigrateEvent>, cancel: CancellationToken) {
+pub async fn migrate(
+    node: Arc<Node>,
+    wish: Wish,
+    listener: mpsc::Sender<MigrateEvent>,
+    cancel: CancellationToken,
+) {
     let events = Events::new(Some(listener));
     match format!("m-{}", uuid::Uuid::new_v4()).parse() {
         Ok(id) => {
@@ -147,7 +152,11 @@ pub(super) async fn drive(migration: &mut Migration, cancel: &CancellationToken)
 }
 
 /// A step, unless something outside of it stops the whole: then the machine knows, and the step is dropped.
-async fn interruptible(migration: &mut Migration, step: Step, cancel: &CancellationToken) -> Result<Outcome, Failure> {
+async fn interruptible(
+    migration: &mut Migration,
+    step: Step,
+    cancel: &CancellationToken,
+) -> Result<Outcome, Failure> {
     let stops = Stops::of(migration, cancel);
     tokio::select! {
         outcome = super::drive::perform(migration, step) => return Ok(outcome),
@@ -209,10 +218,21 @@ impl Stops {
 
 /// Up to the decision everything can be stopped; the decision itself and all after it can't.
 fn stoppable(step: Step) -> bool {
-    use Step::{AwaitHeld, Capture, CheckStill, Freeze, PreCopy, Preflight, Prepare, RaiseFence, Seal, StartWatchdog};
+    use Step::{
+        AwaitHeld, Capture, CheckStill, Freeze, PreCopy, Preflight, Prepare, RaiseFence, Seal, StartWatchdog,
+    };
     matches!(
         step,
-        Preflight | Prepare | PreCopy | StartWatchdog | RaiseFence | Freeze | Capture | Seal | AwaitHeld | CheckStill
+        Preflight
+            | Prepare
+            | PreCopy
+            | StartWatchdog
+            | RaiseFence
+            | Freeze
+            | Capture
+            | Seal
+            | AwaitHeld
+            | CheckStill
     )
 }
 
@@ -226,14 +246,24 @@ async fn perform(migration: &mut Migration, step: Step) -> Outcome {
         Step::RaiseFence => migration.raise_fence(),
         Step::Freeze => migration.freeze().await,
         Step::Capture => migration.capture().await,
-        Step::Seal => return migration.seal().await.map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Sealed),
+        Step::Seal => {
+            return migration
+                .seal()
+                .await
+                .map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Sealed);
+        }
         Step::AwaitHeld => migration.await_held().await,
         Step::CheckStill => migration.check_still().await,
         Step::Decide(verdict) => {
-            return migration.decide(verdict).map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Stands);
+            return migration
+                .decide(verdict)
+                .map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Stands);
         }
         Step::AskTarget => {
-            return migration.ask_target().await.map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Target);
+            return migration
+                .ask_target()
+                .await
+                .map_or_else(|fault| Outcome::Failed(failure(fault)), Outcome::Target);
         }
         Step::Go => migration.go().await,
         Step::Kill => migration.kill().await,

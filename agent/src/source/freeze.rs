@@ -25,7 +25,10 @@ impl Migration {
         match process::outside_tree(&groups, plan.pid).first() {
             None => Ok(()),
             Some(exec) => {
-                let what = format!("process {} ({}) was brought in by an exec just now; try again when it has ended", exec.pid, exec.name);
+                let what = format!(
+                    "process {} ({}) was brought in by an exec just now; try again when it has ended",
+                    exec.pid, exec.name
+                );
                 Err(Fault::new(Reason::ExecSession, what))
             }
         }

@@ -1,14 +1,12 @@
 //! What stands beside a freeze: the watchdog outside the agent, the fence, and the alarms within.
 
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncBufReadExt, BufReader, Interest};
-use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use transship_decision::Marker;
 use transship_freezer::HostCgroup;
@@ -17,17 +15,15 @@ use transship_proto::{Fault, Reason};
 use super::drive::Migration;
 use crate::host::{failed, host_cgroup};
 use crate::plan::Side;
-use crate::watchdog::arguments;
+use crate::watchdog::Watchdog;
 
-/// How long the watchdog may take to say that it is armed.
-const ARMED: Duration = Duration::from_secs(5);
-/// How long it may take to end when nothing is left to watch.
+/// How long the last helpers may take to end.
 const ENDS: Duration = Duration::from_secs(5);
 
 /// A running watchdog, and what else ends a freeze.
 #[derive(Debug)]
 pub struct Guard {
-    child: Child,
+    watchdog: Watchdog,
     watch: Watch,
 }
 
@@ -54,11 +50,8 @@ impl Guard {
     }
 
     /// Waits for the watchdog's end, which the migration's own end brings about.
-    pub async fn ended(mut self) -> Result<(), Fault> {
-        match tokio::time::timeout(ENDS, self.child.wait()).await {
-            Ok(ended) => ended.map(drop).map_err(failed("waiting for the watchdog")),
-            Err(_) => self.child.kill().await.map_err(failed("ending the watchdog")),
-        }
+    pub async fn ended(self) -> Result<(), Fault> {
+        self.watchdog.ended().await
     }
 }
 
@@ -82,31 +75,23 @@ impl Migration {
     /// Starts the process that thaws the workload if this agent can't.
     pub(super) async fn start_watchdog(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?.clone();
-        let gone = |errno: rustix::io::Errno| Fault::new(Reason::WorkloadEnded, format!("process {} can't be watched: {errno}", plan.pid));
+        let gone = |errno: rustix::io::Errno| {
+            Fault::new(Reason::WorkloadEnded, format!("process {} can't be watched: {errno}", plan.pid))
+        };
         let pid = Pid::from_raw(plan.pid.cast_signed()).ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
         let process = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(gone)?;
-        #[expect(deprecated, reason = "its replacement is unsafe for descriptors that aren't owned; this one is")]
-        let process = AsyncFd::with_interest(process, Interest::READABLE).map_err(failed("watching the container's first process"))?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe for descriptors that aren't owned; this one is"
+        )]
+        let process = AsyncFd::with_interest(process, Interest::READABLE)
+            .map_err(failed("watching the container's first process"))?;
 
-        let mut child = Command::new(self.node.config.watchdog_program())
-            .args(arguments(&self.node, &self.id, &Side::Source(&plan), self.capture_cgroup()?.cgroup().path()))
-            .env_remove("TRANSSHIP_FAULTS")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            // A signal to the agent's group is none to the watchdog.
-            .process_group(0)
-            .spawn()
-            .map_err(failed(format_args!("starting {}", self.node.config.watchdog_program().display())))?;
-        let died = || Fault::new(Reason::HostError, "the watchdog ended before it was armed; its own message says why");
-        let own = host_cgroup(&self.id, "watchdog")?;
-        own.add(child.id().ok_or_else(died)?).map_err(|error| Fault::new(Reason::HostError, format!("the watchdog's cgroup: {error}")))?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or_else(died)?).lines();
-        let armed = tokio::time::timeout(ARMED, lines.next_line()).await.map_err(|_| died())?.map_err(failed("listening to the watchdog"))?;
-        if armed.as_deref() != Some("ready") {
-            return Err(died());
-        }
+        let capture = self.capture_cgroup()?;
+        let side = Side::Source { plan: &plan, capture: capture.cgroup().path() };
+        let watchdog = Watchdog::start(&self.node, &self.id, side).await?;
         let until = Instant::now() + Duration::from_millis(plan.budget_ms.into());
-        self.guard = Some(Guard { child, watch: Watch { until, process: Arc::new(process) } });
+        self.guard = Some(Guard { watchdog, watch: Watch { until, process: Arc::new(process) } });
         Ok(())
     }
 
@@ -127,8 +112,12 @@ impl Migration {
         for kind in ["capture", "watchdog"] {
             let cgroup = host_cgroup(&self.id, kind)?;
             let ended = cgroup.cgroup().wait_empty(ENDS);
-            ended.map_err(|error| Fault::new(Reason::HostError, format!("the cgroup of the {kind}: {error}")))?;
-            cgroup.remove().map_err(|error| Fault::new(Reason::HostError, format!("the cgroup of the {kind}: {error}")))?;
+            ended.map_err(|error| {
+                Fault::new(Reason::HostError, format!("the cgroup of the {kind}: {error}"))
+            })?;
+            cgroup.remove().map_err(|error| {
+                Fault::new(Reason::HostError, format!("the cgroup of the {kind}: {error}"))
+            })?;
         }
         Ok(())
     }

@@ -42,7 +42,9 @@ impl Departures {
         let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match all.get(container) {
             Some(other) if other != migration => {
-                let what = format!("container {container} is being moved by migration {other} already; wait for that one");
+                let what = format!(
+                    "container {container} is being moved by migration {other} already; wait for that one"
+                );
                 Err(Fault::new(Reason::AlreadyMigrating, what))
             }
             _ => {

@@ -40,7 +40,9 @@ impl Departure {
 
     /// Whether the source's first process is still the one that was planned for.
     pub fn process_is_there(&self) -> Result<bool, Fault> {
-        let unreadable = |error| Fault::new(Reason::HostError, format!("process {} can't be looked at: {error}", self.pid));
+        let unreadable = |error| {
+            Fault::new(Reason::HostError, format!("process {} can't be looked at: {error}", self.pid))
+        };
         match procfs::process::Process::new(self.pid.cast_signed()).and_then(|process| process.stat()) {
             Ok(stat) => Ok(stat.starttime == self.started && stat.state != 'Z'),
             Err(procfs::ProcError::NotFound(_)) => Ok(false),

@@ -40,7 +40,12 @@ impl Migration {
         let target = cleared.target.clone();
 
         let plan = self.write_plan(&wish)?;
-        self.lock = Some(self.node.state.lock(&self.id).map_err(|error| Fault::new(Reason::HostError, error.to_string()))?);
+        self.lock = Some(
+            self.node
+                .state
+                .lock(&self.id)
+                .map_err(|error| Fault::new(Reason::HostError, error.to_string()))?,
+        );
         self.plan = Some(plan);
         self.workspace = Some(Workspace::create(&self.node.run, &self.id, capacity)?);
 
@@ -63,8 +68,15 @@ impl Migration {
     fn write_plan(&self, wish: &super::drive::Wish) -> Result<Departure, Fault> {
         let cleared = self.cleared()?;
         let container = &cleared.container;
-        let gone = |error| Fault::new(Reason::ContainerNotRunning, format!("process {} can't be looked at: {error}", container.pid));
-        let stat = procfs::process::Process::new(container.pid.cast_signed()).and_then(|process| process.stat()).map_err(gone)?;
+        let gone = |error| {
+            Fault::new(
+                Reason::ContainerNotRunning,
+                format!("process {} can't be looked at: {error}", container.pid),
+            )
+        };
+        let stat = procfs::process::Process::new(container.pid.cast_signed())
+            .and_then(|process| process.stat())
+            .map_err(gone)?;
         let departure = Departure {
             migration: self.id.clone(),
             pod_uid: container.pod_uid.parse().map_err(unusable)?,
@@ -82,12 +94,18 @@ impl Migration {
     }
 
     async fn open_sender(&self, address: &str, name: &str) -> Result<Sender, Fault> {
-        let unreachable = |why: String| Fault::new(Reason::TargetUnreachable, format!("the transfer to {address} can't be opened: {why}"));
-        let mut found = tokio::net::lookup_host(address).await.map_err(|error| unreachable(error.to_string()))?;
+        let unreachable = |why: String| {
+            Fault::new(Reason::TargetUnreachable, format!("the transfer to {address} can't be opened: {why}"))
+        };
+        let mut found =
+            tokio::net::lookup_host(address).await.map_err(|error| unreachable(error.to_string()))?;
         let socket = found.next().ok_or_else(|| unreachable("the name has no address".into()))?;
-        let connection = self.node.endpoint.connect(socket, name).await.map_err(|error| unreachable(chain(&error)))?;
+        let connection =
+            self.node.endpoint.connect(socket, name).await.map_err(|error| unreachable(chain(&error)))?;
         let ticket = Bytes::copy_from_slice(self.id.as_str().as_bytes());
-        crate::faults::open_sender(&self.node.endpoint, connection, ticket).await.map_err(|error| unreachable(chain(&error)))
+        crate::faults::open_sender(&self.node.endpoint, connection, ticket)
+            .await
+            .map_err(|error| unreachable(chain(&error)))
     }
 }
 

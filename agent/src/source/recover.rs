@@ -18,7 +18,12 @@ use crate::node::Node;
 use crate::rpc::dial;
 
 /// Brings the migration to its end. `lock` is the right to do so.
-pub async fn recover(node: Arc<Node>, migration: MigrationId, plan: Departure, lock: Lock) -> Result<(), Fault> {
+pub async fn recover(
+    node: Arc<Node>,
+    migration: MigrationId,
+    plan: Departure,
+    lock: Lock,
+) -> Result<(), Fault> {
     let facts = facts(&node, &migration, &plan).await?;
     info!(%migration, ?facts, "is taken up");
     let events = Events::new(None);
@@ -32,7 +37,8 @@ pub async fn recover(node: Arc<Node>, migration: MigrationId, plan: Departure, l
 
 async fn facts(node: &Node, migration: &MigrationId, plan: &Departure) -> Result<Facts, Fault> {
     let host_error = |why: String| Fault::new(Reason::HostError, why);
-    let fence = node.state.marked(Marker::Fence, &plan.pod_uid).map_err(|error| host_error(error.to_string()))?;
+    let fence =
+        node.state.marked(Marker::Fence, &plan.pod_uid).map_err(|error| host_error(error.to_string()))?;
     let standing = node.state.standing(migration).map_err(|error| host_error(error.to_string()))?;
     let (there, fenced) = (plan.process_is_there()?, fence.as_ref() == Some(migration));
     let target = match (&standing, there, fenced) {
@@ -71,7 +77,8 @@ impl Departure {
         if !self.process_is_there()? {
             return Ok(Processes::Gone);
         }
-        let state = self.cgroup()?.state().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+        let state =
+            self.cgroup()?.state().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         Ok(if state == Freezer::Frozen { Processes::Frozen } else { Processes::Running })
     }
 }

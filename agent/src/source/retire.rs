@@ -24,7 +24,10 @@ impl Migration {
         let plan = self.plan()?;
         let taken = carry(&self.node, &self.id, &plan.target, self.connection.as_ref(), GO).await?;
         if taken == Taken::Unknown {
-            return Err(Fault::new(Reason::TargetLost, format!("the target at {} doesn't know the migration", plan.target)));
+            return Err(Fault::new(
+                Reason::TargetLost,
+                format!("the target at {} doesn't know the migration", plan.target),
+            ));
         }
         self.events.runs_again();
         Ok(())
@@ -41,7 +44,12 @@ impl Migration {
             }
             other => other,
         };
-        blocking(move || killing().map_err(|error| Fault::new(Reason::HostError, format!("the released source can't be killed: {error}")))).await
+        blocking(move || {
+            killing().map_err(|error| {
+                Fault::new(Reason::HostError, format!("the released source can't be killed: {error}"))
+            })
+        })
+        .await
     }
 
     /// Lets the target's copy run, if that isn't known to have happened.

@@ -24,7 +24,10 @@ impl Migration {
         self.armed = None;
         let cgroup = self.capture_cgroup()?;
         let ending = move || cgroup.cgroup().wait_empty(ORDERLY).or_else(|_| cgroup.kill(ORDERLY));
-        blocking(move || ending().map_err(|error| Fault::new(Reason::HostError, format!("CRIU can't be ended: {error}")))).await
+        blocking(move || {
+            ending().map_err(|error| Fault::new(Reason::HostError, format!("CRIU can't be ended: {error}")))
+        })
+        .await
     }
 
     /// The source runs.
@@ -37,7 +40,12 @@ impl Migration {
                 Err(FreezeError::Gone(_)) => Ok(()),
                 other => other,
             };
-            blocking(move || thawing().map_err(|error| Fault::new(Reason::HostError, format!("container {id} can't be thawed: {error}")))).await?;
+            blocking(move || {
+                thawing().map_err(|error| {
+                    Fault::new(Reason::HostError, format!("container {id} can't be thawed: {error}"))
+                })
+            })
+            .await?;
         }
         self.events.runs_again();
         Ok(())
@@ -67,11 +75,15 @@ impl Migration {
     /// Nothing is left but the record.
     pub(super) async fn clean(&mut self) -> Result<(), Fault> {
         self.sender = None;
-        let workspace = self.workspace.take().or_else(|| crate::host::Workspace::open(&self.node.run, &self.id));
+        let workspace =
+            self.workspace.take().or_else(|| crate::host::Workspace::open(&self.node.run, &self.id));
         if let Some(workspace) = workspace {
             workspace.remove()?;
         }
-        self.node.state.mark_done(&self.id).map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+        self.node
+            .state
+            .mark_done(&self.id)
+            .map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         if let Some(guard) = self.guard.take() {
             guard.ended().await?;
         }

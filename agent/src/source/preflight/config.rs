@@ -1,6 +1,5 @@
 //! What a container's own configuration forbids.
 
-use serde_json::Value;
 use transship_proto::cri::{ContainerConfig, NamespaceMode, NamespaceOption, PodSandboxConfig};
 use transship_proto::{Fault, Reason};
 
@@ -22,28 +21,24 @@ pub fn refusals(sandbox: &PodSandboxConfig, container: &ContainerConfig) -> Vec<
         refuse(Reason::DeviceInUse, what);
     }
     for device in &container.cdi_devices {
-        refuse(Reason::DeviceInUse, format!("{name} has the device {}, which the other node's isn't", device.name));
+        refuse(
+            Reason::DeviceInUse,
+            format!("{name} has the device {}, which the other node's isn't", device.name),
+        );
     }
     let linux = container.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     if linux.is_some_and(|context| context.privileged) {
         refuse(Reason::Privileged, format!("{name} is privileged and may hold anything of this host"));
     }
     let of_pod = sandbox.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-    let options = [linux.and_then(|context| context.namespace_options.as_ref()), of_pod.and_then(|context| context.namespace_options.as_ref())];
+    let options = [
+        linux.and_then(|context| context.namespace_options.as_ref()),
+        of_pod.and_then(|context| context.namespace_options.as_ref()),
+    ];
     for (namespace, why) in shared_with_host(options.into_iter().flatten()) {
         refuse(Reason::HostNamespace, format!("{name} shares its host's {namespace} namespace: {why}"));
     }
     found
-}
-
-/// A bundle may name a CRIU configuration of its own, which would decide what a dump does.
-pub fn bundle_refusals(bundle: &Value) -> Vec<Fault> {
-    let named = bundle.pointer("/annotations/org.criu.config").and_then(Value::as_str);
-    let refuse = |file: &str| {
-        let what = format!("the container's bundle names its own CRIU configuration, {file}; remove the annotation org.criu.config");
-        Fault::new(Reason::CriuConfigInBundle, what)
-    };
-    named.map(refuse).into_iter().collect()
 }
 
 fn shared_with_host<'a>(
@@ -73,23 +68,28 @@ mod tests {
     #[test]
     fn a_plain_container_may_go() {
         assert!(refusals(&PodSandboxConfig::default(), &ContainerConfig::default()).is_empty());
-        assert!(bundle_refusals(&serde_json::json!({"annotations": {"io.kubernetes.cri.container-type": "container"}})).is_empty());
     }
 
     #[test]
     fn everything_that_binds_it_to_its_host_is_said_at_once() {
-        let container = ContainerConfig { tty: true, stdin: true, devices: vec![Device::default()], ..ContainerConfig::default() };
+        let container = ContainerConfig {
+            tty: true,
+            stdin: true,
+            devices: vec![Device::default()],
+            ..ContainerConfig::default()
+        };
         let options = NamespaceOption { network: NamespaceMode::Node.into(), ..NamespaceOption::default() };
-        let context = LinuxSandboxSecurityContext { namespace_options: Some(options), ..LinuxSandboxSecurityContext::default() };
-        let linux = LinuxPodSandboxConfig { security_context: Some(context), ..LinuxPodSandboxConfig::default() };
+        let context = LinuxSandboxSecurityContext {
+            namespace_options: Some(options),
+            ..LinuxSandboxSecurityContext::default()
+        };
+        let linux =
+            LinuxPodSandboxConfig { security_context: Some(context), ..LinuxPodSandboxConfig::default() };
         let sandbox = PodSandboxConfig { linux: Some(linux), ..PodSandboxConfig::default() };
         let reasons: Vec<Reason> = refusals(&sandbox, &container).iter().map(|fault| fault.reason).collect();
-        assert_eq!(reasons, [Reason::TerminalAttached, Reason::StdinOpen, Reason::DeviceInUse, Reason::HostNamespace]);
-    }
-
-    #[test]
-    fn a_bundle_s_own_criu_configuration_is_refused() {
-        let bundle = serde_json::json!({"annotations": {"org.criu.config": "/tmp/x"}});
-        assert_eq!(bundle_refusals(&bundle)[0].reason, Reason::CriuConfigInBundle);
+        assert_eq!(
+            reasons,
+            [Reason::TerminalAttached, Reason::StdinOpen, Reason::DeviceInUse, Reason::HostNamespace]
+        );
     }
 }

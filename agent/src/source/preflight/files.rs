@@ -14,7 +14,8 @@ use crate::host::process::TaskGroup;
 /// Kinds of anonymous inodes that CRIU dumps and restores. Source: criu/files.c; each was tried.
 const ANONYMOUS: [&str; 7] = ["eventpoll", "eventfd", "timerfd", "signalfd", "inotify", "fanotify", "pidfd"];
 /// Character devices that are the same everywhere, or that CRIU knows.
-const DEVICES: [&str; 7] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
+const DEVICES: [&str; 7] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
 /// `IPPROTO_MPTCP`, which Go's servers listen with since 1.24.
 const MPTCP: u32 = 262;
 
@@ -50,16 +51,29 @@ fn anonymous(who: &str, kind: &str) -> Option<Fault> {
     if ANONYMOUS.contains(&kind) {
         return None;
     }
-    Some(Fault::new(Reason::UnsupportedFile, format!("{who} has a file of the kind {kind} open, which CRIU can't dump")))
+    Some(Fault::new(
+        Reason::UnsupportedFile,
+        format!("{who} has a file of the kind {kind} open, which CRIU can't dump"),
+    ))
 }
 
 fn device(who: &str, path: &Path) -> Option<Fault> {
     if path == Path::new("/dev/net/tun") {
-        return Some(Fault::new(Reason::OpenTun, format!("{who} has a TUN or TAP device open, which can't follow")));
+        return Some(Fault::new(
+            Reason::OpenTun,
+            format!("{who} has a TUN or TAP device open, which can't follow"),
+        ));
     }
-    let known = DEVICES.iter().any(|device| path == Path::new(device)) || path.starts_with("/dev/pts") || path.starts_with("/dev/shm");
+    let known = DEVICES.iter().any(|device| path == Path::new(device))
+        || path.starts_with("/dev/pts")
+        || path.starts_with("/dev/shm");
     let foreign = path.starts_with("/dev") && !known;
-    foreign.then(|| Fault::new(Reason::DeviceInUse, format!("{who} has the device {} open, which can't follow", path.display())))
+    foreign.then(|| {
+        Fault::new(
+            Reason::DeviceInUse,
+            format!("{who} has the device {} open, which can't follow", path.display()),
+        )
+    })
 }
 
 fn mapping(who: &str, path: &MMapPath) -> Option<Fault> {
@@ -69,11 +83,19 @@ fn mapping(who: &str, path: &MMapPath) -> Option<Fault> {
         return Some(io_uring(who));
     }
     let secret = text.starts_with("/secretmem");
-    secret.then(|| Fault::new(Reason::UnsupportedFile, format!("{who} has secret memory (memfd_secret), which nobody can read")))
+    secret.then(|| {
+        Fault::new(
+            Reason::UnsupportedFile,
+            format!("{who} has secret memory (memfd_secret), which nobody can read"),
+        )
+    })
 }
 
 fn io_uring(who: &str) -> Fault {
-    Fault::new(Reason::IoUring, format!("{who} uses io_uring, which CRIU can't dump; let it use another way of I/O"))
+    Fault::new(
+        Reason::IoUring,
+        format!("{who} uses io_uring, which CRIU can't dump; let it use another way of I/O"),
+    )
 }
 
 /// Asks the socket itself what it is, through a copy of its descriptor. `None` also where the process has just ended.
@@ -84,12 +106,19 @@ fn socket(who: &str, pid: u32, descriptor: i32) -> Option<Fault> {
     let protocol = sockopt::socket_protocol(&copy).ok()?.map_or(0, |protocol| protocol.as_raw().get());
     match family {
         AddressFamily::INET | AddressFamily::INET6 if protocol == MPTCP => {
-            let what = format!("{who} has an MPTCP socket, which CRIU can't dump; for a Go program set GODEBUG=multipathtcp=0");
+            let what = format!(
+                "{who} has an MPTCP socket, which CRIU can't dump; for a Go program set GODEBUG=multipathtcp=0"
+            );
             Some(Fault::new(Reason::UnsupportedSocket, what))
         }
-        AddressFamily::UNIX | AddressFamily::INET | AddressFamily::INET6 | AddressFamily::PACKET | AddressFamily::NETLINK => None,
+        AddressFamily::UNIX
+        | AddressFamily::INET
+        | AddressFamily::INET6
+        | AddressFamily::PACKET
+        | AddressFamily::NETLINK => None,
         other => {
-            let what = format!("{who} has a socket of address family {}, which CRIU can't dump", other.as_raw());
+            let what =
+                format!("{who} has a socket of address family {}, which CRIU can't dump", other.as_raw());
             Some(Fault::new(Reason::UnsupportedSocket, what))
         }
     }

@@ -15,11 +15,11 @@ use transship_proto::v1::{CheckRequest, NodeFacts};
 use transship_proto::{Fault, Reason};
 
 use crate::facts::{self, Handler};
-use crate::grants::Bundle;
+use crate::grants::Judge;
 use crate::host::{CGROUPS, failed, process};
 use crate::node::Node;
 use crate::rpc::{Dialled, dial, explain};
-use crate::runtime::{Inspected, inspect, running_in};
+use crate::runtime::{Bundle, Inspected, inspect, running_in};
 
 /// A container that can be moved, and the node that can take it.
 #[derive(Debug)]
@@ -48,13 +48,15 @@ pub async fn preflight(node: &Node, wanted: &str, address: &str) -> Result<Clear
     if !handler.wrapped {
         let what = format!(
             "container {wanted} runs under {}, so nothing would keep it from being started a second time here; make {} the node's runtime and start the container anew",
-            container.oci.program.display(), facts::WRAPPER
+            container.oci.program.display(),
+            facts::WRAPPER
         );
         return Err(Fault::new(Reason::NoSourceFence, what));
     }
     let siblings = node.cri.containers(running_in(&container.sandbox_id)).await?;
     if siblings.len() > 1 {
-        let what = format!("the sandbox of {wanted} has {} containers; this version moves one", siblings.len());
+        let what =
+            format!("the sandbox of {wanted} has {} containers; this version moves one", siblings.len());
         return Err(Fault::new(Reason::SeveralContainers, what));
     }
     let (cgroup, memory, warnings) = look_at_tasks(&container)?;
@@ -66,13 +68,21 @@ pub async fn preflight(node: &Node, wanted: &str, address: &str) -> Result<Clear
     }
     let files = folder_size(&container.upper)? + container.shm.as_deref().map_or(Ok(0), folder_size)?;
     let capacity = memory + memory / 8 + files + SLACK;
-    let request = CheckRequest { workload: Some(container.workload.clone()), source: Some(own), memory: capacity };
+    let request =
+        CheckRequest { workload: Some(container.workload.clone()), source: Some(own), memory: capacity };
     let answer = TargetClient::new(target.channel.clone()).check(request).await;
     let answer = answer.map_err(|status| told(address, status))?.into_inner();
     if let Some(refusal) = answer.refusals.into_iter().next() {
         return Err(Fault::new(refusal.reason.parse().unwrap_or(Reason::NoRestorePath), refusal.message));
     }
-    Ok(Cleared { container, cgroup, target, target_facts: answer.target.unwrap_or_default(), capacity, warnings })
+    Ok(Cleared {
+        container,
+        cgroup,
+        target,
+        target_facts: answer.target.unwrap_or_default(),
+        capacity,
+        warnings,
+    })
 }
 
 /// What a failed call to the target's agent means: what it says itself, or why it can't be reached.
@@ -86,32 +96,42 @@ pub fn told(address: &str, status: tonic::Status) -> Fault {
 fn look_at_tasks(container: &Inspected) -> Result<(Cgroup, u64, Vec<String>), Fault> {
     let id = &container.container_id;
     let unreadable = |error: procfs::ProcError| {
-        Fault::new(Reason::ContainerNotRunning, format!("the processes of container {id} can't be looked at: {error}"))
+        Fault::new(
+            Reason::ContainerNotRunning,
+            format!("the processes of container {id} can't be looked at: {error}"),
+        )
     };
     let cgroup = Cgroup::of_pid(container.pid, CGROUPS.as_ref())
         .map_err(|error| Fault::new(Reason::HostError, format!("the cgroup of container {id}: {error}")))?;
     match cgroup.state() {
         Ok(State::Thawed) => {}
         Ok(_) => {
-            let what = format!("container {id} is paused; let it run first, whoever paused it may count on that");
+            let what =
+                format!("container {id} is paused; let it run first, whoever paused it may count on that");
             return Err(Fault::new(Reason::ContainerPaused, what));
         }
-        Err(error) => return Err(Fault::new(Reason::HostError, format!("the freezer of container {id}: {error}"))),
+        Err(error) => {
+            return Err(Fault::new(Reason::HostError, format!("the freezer of container {id}: {error}")));
+        }
     }
     let pids = cgroup.processes().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
     let groups = process::look(pids.clone()).map_err(unreadable)?;
 
     let sandbox = container.workload.sandbox.clone().unwrap_or_default();
     let config = container.workload.containers.first().and_then(|one| one.config.clone()).unwrap_or_default();
-    let bundle = Bundle::of(&container.bundle, &container.sandbox_id, container.sandbox_pid);
     let mut refusals = config::refusals(&sandbox, &config);
-    refusals.extend(config::bundle_refusals(&bundle.config()?));
+    if let Some(file) = Bundle::read(&container.bundle)?.criu_config() {
+        let what = format!(
+            "the container's bundle names its own CRIU configuration, {file}; remove the annotation org.criu.config"
+        );
+        refusals.push(Fault::new(Reason::CriuConfigInBundle, what));
+    }
     refusals.extend(tasks::refusals(&groups, container.pid).map_err(unreadable)?);
     refusals.extend(files::refusals(&groups).map_err(unreadable)?);
     if let Some(first) = refusals.into_iter().next() {
         return Err(first);
     }
-    bundle.check_tasks(&pids)?;
+    Judge::of(&container.bundle, &container.sandbox_id, container.sandbox_pid)?.tasks(&pids)?;
 
     let memory = groups.iter().map(|group| group.resident).sum();
     Ok((cgroup, memory, connection_warnings(container.pid, &groups).map_err(unreadable)?))
@@ -130,7 +150,9 @@ fn connection_warnings(init: u32, groups: &[process::TaskGroup]) -> procfs::Proc
     }
     let init = Process::new(init.cast_signed())?;
     let entries = init.tcp()?.into_iter().chain(init.tcp6().unwrap_or_default());
-    let open = entries.filter(|entry| entry.state == TcpState::Established && sockets.contains(&entry.inode)).count();
+    let open = entries
+        .filter(|entry| entry.state == TcpState::Established && sockets.contains(&entry.inode))
+        .count();
     Ok((open > 0).then(|| format!("{open} established TCP connections will be closed")).into_iter().collect())
 }
 
@@ -140,7 +162,9 @@ fn folder_size(path: &Path) -> Result<u64, Fault> {
     let mut size = 0;
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(failed(format_args!("reading {}", folder.display())))? {
+        for entry in
+            std::fs::read_dir(&folder).map_err(failed(format_args!("reading {}", folder.display())))?
+        {
             let entry = entry.map_err(failed(format_args!("reading {}", folder.display())))?;
             // A file may go while it is counted.
             let Ok(metadata) = entry.path().symlink_metadata() else { continue };
@@ -158,7 +182,10 @@ pub async fn still_running(node: &Node, id: &str) -> Result<(), Fault> {
     match node.cri.container_state(id).await? {
         Some(ContainerState::ContainerRunning) => Ok(()),
         other => {
-            let what = format!("the runtime calls container {id} {} now", other.map_or("unknown", |state| state.as_str_name()));
+            let what = format!(
+                "the runtime calls container {id} {} now",
+                other.map_or("unknown", |state| state.as_str_name())
+            );
             Err(Fault::new(Reason::WorkloadEnded, what))
         }
     }

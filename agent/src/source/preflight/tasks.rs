@@ -23,7 +23,9 @@ pub fn refusals(groups: &[TaskGroup], init: u32) -> ProcResult<Vec<Fault>> {
             found.push(Fault::new(Reason::TracedTask, what));
         }
         if group.state == 'T' {
-            let what = format!("{who} is stopped by a signal, which would not be kept apart from being held; continue it (SIGCONT)");
+            let what = format!(
+                "{who} is stopped by a signal, which would not be kept apart from being held; continue it (SIGCONT)"
+            );
             found.push(Fault::new(Reason::StoppedTask, what));
         }
     }
@@ -38,12 +40,18 @@ fn namespace_refusals(group: &TaskGroup, init: u32) -> ProcResult<Vec<Fault>> {
     let Some(process) = still_there(Process::new(group.pid.cast_signed()))? else { return Ok(found) };
     if group.state == 'Z' {
         if process.stat()?.num_threads > 1 {
-            let what = format!("the main thread of process {} ({}) has ended while others live, which CRIU can't dump", group.pid, group.name);
+            let what = format!(
+                "the main thread of process {} ({}) has ended while others live, which CRIU can't dump",
+                group.pid, group.name
+            );
             found.push(Fault::new(Reason::DeadMainThread, what));
         }
         return Ok(found);
     }
-    let (Some(own), Some(first)) = (still_there(process.namespaces())?, still_there(Process::new(init.cast_signed()).and_then(|init| init.namespaces()))?) else {
+    let (Some(own), Some(first)) = (
+        still_there(process.namespaces())?,
+        still_there(Process::new(init.cast_signed()).and_then(|init| init.namespaces()))?,
+    ) else {
         return Ok(found);
     };
     for kind in ["user", "pid", "net"] {
@@ -51,7 +59,10 @@ fn namespace_refusals(group: &TaskGroup, init: u32) -> ProcResult<Vec<Fault>> {
             namespaces.0.get(std::ffi::OsStr::new(kind)).map(|namespace| namespace.identifier)
         };
         if identifier(&own) != identifier(&first) {
-            let what = format!("process {} ({}) has a {kind} namespace of its own inside the container, which CRIU can't dump", group.pid, group.name);
+            let what = format!(
+                "process {} ({}) has a {kind} namespace of its own inside the container, which CRIU can't dump",
+                group.pid, group.name
+            );
             found.push(Fault::new(Reason::NestedNamespace, what));
         }
     }
