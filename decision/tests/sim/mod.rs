@@ -1,7 +1,9 @@
+mod container;
 mod disk;
 mod faults;
 mod judge;
 mod net;
+mod restored;
 mod source;
 mod target;
 mod watch;

@@ -153,6 +153,8 @@ impl World {
             }
         }
         if self.judge.violation.is_none() {
+            self.now = END;
+            self.frozen_too_long();
             self.in_the_end();
         }
         let ending = match self.judge.violation.take() {
