@@ -50,14 +50,11 @@ impl Bundle {
         self.config.get("annotations")?.get(CRIU_ANNOTATION)?.as_str()
     }
 
-    /// Names a configuration for CRIU, in place of one that is named already: on this node the agent decides how a
-    /// restore is done.
-    pub fn name_criu_config(&mut self, config: &Path) -> Result<(), Fault> {
-        let root = self.config.as_object_mut();
-        let annotations =
-            root.map(|root| root.entry("annotations").or_insert_with(|| Value::Object(Default::default())));
-        if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
-            annotations.insert(CRIU_ANNOTATION.into(), config.display().to_string().into());
+    /// Takes away the configuration that the bundle names for CRIU: on this node the agent decides how a restore is done.
+    pub fn drop_criu_config(&mut self) -> Result<(), Fault> {
+        let annotations = self.config.get_mut("annotations").and_then(Value::as_object_mut);
+        if annotations.and_then(|annotations| annotations.remove(CRIU_ANNOTATION)).is_none() {
+            return Ok(());
         }
         let file = self.path.join("config.json");
         let staged = self.path.join(".config.json.transship");
@@ -72,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_bundle_names_is_found_and_replaced() {
+    fn what_a_bundle_names_is_found_and_taken_away() {
         let folder = tempfile::tempdir().unwrap();
         let config = serde_json::json!({"root": {"path": "fs"}, "annotations": {"org.criu.config": "/theirs"}, "mounts": [
             {"destination": "/dev/shm", "type": "bind", "source": "/host/shm"}, {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]});
@@ -82,7 +79,7 @@ mod tests {
         assert_eq!(bundle.bound("/dev/shm"), Some("/host/shm".into()));
         assert_eq!(bundle.bound("/tmp"), None);
         assert_eq!(bundle.criu_config(), Some("/theirs"));
-        bundle.name_criu_config(Path::new("/ours")).unwrap();
-        assert_eq!(Bundle::read(folder.path()).unwrap().criu_config(), Some("/ours"));
+        bundle.drop_criu_config().unwrap();
+        assert_eq!(Bundle::read(folder.path()).unwrap().criu_config(), None);
     }
 }

@@ -28,6 +28,9 @@ pub struct OciState {
     pub bundle: PathBuf,
 }
 
+/// The environment variable by which CRIU finds a configuration of its own, whatever runs it (criu(8)).
+pub const CRIU_CONFIG_VARIABLE: &str = "CRIU_CONFIG_FILE";
+
 /// Where CRIU writes and what it is told.
 #[derive(Debug, Clone)]
 pub struct CheckpointOptions {

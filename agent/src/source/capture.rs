@@ -22,7 +22,7 @@ use transship_transfer::{Follow, SendError, Sender, TransferBytes};
 use super::drive::{Migration, missing};
 use crate::host::{Armed, blocking, failed};
 use crate::node::chain;
-use crate::runtime::CheckpointOptions;
+use crate::runtime::{CRIU_CONFIG_VARIABLE, CheckpointOptions};
 
 /// How often CRIU's growing page images are looked at. Splicing into a file on a tmpfs raises no event.
 const TICK: Duration = Duration::from_millis(1);
@@ -53,7 +53,7 @@ impl Migration {
         std::fs::write(&options.criu_config, CRIU_CONFIG).map_err(failed("writing CRIU's configuration"))?;
         let handler = crate::facts::Handler::of_program(&container.oci.program);
         let arguments = container.oci.checkpoint_arguments(&container.container_id, &options);
-        let environment = [("CRIU_CONFIG_FILE", options.criu_config.into_os_string())];
+        let environment = [(CRIU_CONFIG_VARIABLE, options.criu_config.into_os_string())];
         let log = workspace.path().join("runc.log");
         let cgroup = self.capture_cgroup()?;
         let enter = |pid| cgroup.add(pid).map_err(|error| Fault::new(Reason::HostError, error.to_string()));
