@@ -29,12 +29,12 @@ pub trait Files {
     /// Removes `path`; a path that isn't there is fine.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// The content of `path`, `None` where there is none. More than [`LARGEST`] bytes are an error.
+    /// The content of `path`, `None` where there is none. More than 1 MiB is an error.
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 }
 
 /// The most that is read of any file, in bytes.
-pub const LARGEST: u64 = 1 << 20;
+const LARGEST: u64 = 1 << 20;
 
 /// The real disk.
 #[derive(Clone, Copy, Debug, Default)]

@@ -129,7 +129,8 @@ impl Source {
             (Step::AskTarget, Outcome::Failed(_)) => {}
             (Step::Carry, Outcome::Lost(failure)) => {
                 self.trouble = Some(Trouble::Lost(failure));
-                self.enter(Step::Clean);
+                self.done.carried = true;
+                self.enter(self.after_kill_and_carry());
             }
             (Step::Preflight | Step::Prepare, Outcome::Refused(failure)) => {
                 self.undo(Trouble::Refused(failure));
@@ -314,6 +315,8 @@ impl Source {
         match (self.done.killed, self.done.carried) {
             (false, _) => Step::Kill,
             (true, false) => Step::Carry,
+            // What became of the container is for a person to see; its fence stays.
+            (true, true) if matches!(self.trouble, Some(Trouble::Lost(_))) => Step::Clean,
             (true, true) => Step::Retire,
         }
     }

@@ -267,6 +267,12 @@ fn a_target_that_lost_the_images_ends_it_and_leaves_the_fence() {
     let steps = run(&mut source, |step| (step == Step::Carry).then(|| Outcome::Lost(failure())));
     assert_eq!(steps, [Step::Carry, Step::Clean]);
     assert_eq!(source.ending(), Some(Ending::Lost(failure())));
+
+    let mut source = Source::new();
+    until(&mut source, Step::Kill);
+    source.finished(Step::Kill, Outcome::Failed(failure())).unwrap();
+    let steps = run(&mut source, |step| (step == Step::Carry).then(|| Outcome::Lost(failure())));
+    assert_eq!(steps, [Step::Carry, Step::Kill, Step::Clean], "released is for ever");
 }
 
 mod recovery {
