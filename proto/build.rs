@@ -4,6 +4,7 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=cri");
+    println!("cargo:rerun-if-changed=containerd");
     println!("cargo:rerun-if-changed=transship");
     // First ours, which also writes a useless `runtime.v1`; the second pass replaces that.
     tonic_prost_build::configure()
@@ -19,5 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .field_attribute("runtime.v1.Mount.gidMappings", "#[serde(rename = \"gidMappings\")]")
         .field_attribute("runtime.v1.ContainerConfig.CDI_devices", "#[serde(rename = \"CDI_devices\")]")
         .compile_fds(protox::compile(["runtime.proto"], ["cri"])?)?;
+    tonic_prost_build::configure()
+        .emit_rerun_if_changed(false)
+        .compile_fds(protox::compile(["tasks.proto"], ["containerd"])?)?;
     Ok(())
 }

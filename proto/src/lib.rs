@@ -10,6 +10,12 @@ pub mod cri {
     tonic::include_proto!("runtime.v1");
 }
 
+/// containerd's own calls, beside CRI.
+#[expect(missing_docs, clippy::all, reason = "generated; documented in containerd")]
+pub mod containerd {
+    tonic::include_proto!("containerd.services.tasks.v1");
+}
+
 /// The calls between agents and from the command line. Documented in `transship/agent.proto`.
 #[expect(missing_docs, clippy::all, reason = "generated; documented in the .proto file")]
 pub mod v1 {

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint, Uri};
+use transship_proto::containerd::tasks_client::TasksClient;
+use transship_proto::containerd::{PauseTaskRequest, ResumeTaskRequest};
 use transship_proto::cri::image_service_client::ImageServiceClient;
 use transship_proto::cri::runtime_service_client::RuntimeServiceClient;
 use transship_proto::cri::{
@@ -15,11 +19,14 @@ use transship_proto::cri::{
 };
 use transship_proto::{Fault, Reason};
 
+use super::inspect::CRI_NAMESPACE;
+
 /// A client of the node's CRI. Cheap to clone; reconnects by itself.
 #[derive(Debug, Clone)]
 pub struct Cri {
     socket: PathBuf,
     runtime: RuntimeServiceClient<Channel>,
+    tasks: TasksClient<Channel>,
     images: ImageServiceClient<Channel>,
 }
 
@@ -38,6 +45,7 @@ impl Cri {
         Ok(Self {
             socket: socket.to_path_buf(),
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(cap),
+            tasks: TasksClient::new(channel.clone()),
             images: ImageServiceClient::new(channel).max_decoding_message_size(cap),
         })
     }
@@ -173,6 +181,20 @@ impl Cri {
         answer.map(drop).map_err(|status| self.fault(&format!("starting container {id}"), status))
     }
 
+    /// Pauses a container by the runtime itself, which then knows of it. containerd only: CRI has no such call.
+    pub async fn pause(&self, id: &str) -> Result<(), Fault> {
+        let request = in_namespace(PauseTaskRequest { container_id: id.into() });
+        let answer = self.tasks.clone().pause(request).await;
+        answer.map(drop).map_err(|status| self.fault(&format!("pausing container {id}"), status))
+    }
+
+    /// Undoes [`Cri::pause`].
+    pub async fn resume(&self, id: &str) -> Result<(), Fault> {
+        let request = in_namespace(ResumeTaskRequest { container_id: id.into() });
+        let answer = self.tasks.clone().resume(request).await;
+        answer.map(drop).map_err(|status| self.fault(&format!("resuming container {id}"), status))
+    }
+
     /// Writes the runtime's own checkpoint archive of a container to a file. The container's freezer state stays.
     pub async fn checkpoint(&self, id: &str, location: &Path, timeout: Duration) -> Result<(), Fault> {
         let request = cri::CheckpointContainerRequest {
@@ -223,6 +245,13 @@ impl Cri {
             format!("{doing} failed at the runtime behind {}: {}", self.socket.display(), status.message());
         Fault::new(Reason::RuntimeError, what)
     }
+}
+
+/// A request to containerd itself, for the namespace that its CRI uses.
+fn in_namespace<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(CRI_NAMESPACE));
+    request
 }
 
 fn gone_is_fine<T>(answer: Result<T, tonic::Status>) -> Result<(), tonic::Status> {

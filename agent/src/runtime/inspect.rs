@@ -17,7 +17,7 @@ use super::{Cri, OciRuntime};
 /// containerd's default state folder of the OCI runtime; the namespace's name is appended.
 const DEFAULT_OCI_ROOT: &str = "/run/containerd/runc";
 /// The containerd namespace that its CRI uses.
-const CRI_NAMESPACE: &str = "k8s.io";
+pub(super) const CRI_NAMESPACE: &str = "k8s.io";
 
 /// Everything that a migration needs to know of a running container.
 #[derive(Debug, Clone)]

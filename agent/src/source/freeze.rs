@@ -16,6 +16,10 @@ impl Migration {
     pub(super) async fn freeze(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?;
         let (cgroup, within) = (plan.cgroup()?, FREEZE.min(Duration::from_millis(plan.budget_ms.into())));
+        if plan.paused_by_runtime {
+            // Its own checkpoint of a container that it thinks is running would pause it again, and fail.
+            self.node.cri.pause(plan.container_id.as_str()).await?;
+        }
         let freezing = cgroup.clone();
         blocking(move || freezing.freeze(within).map_err(frozen_not)).await?;
 

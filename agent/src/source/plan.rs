@@ -28,6 +28,8 @@ pub struct Departure {
     pub cgroup: PathBuf,
     /// HOST:PORT of the target's agent.
     pub target: String,
+    /// Whether the container runtime itself pauses the container, and has to be told when that is over.
+    pub paused_by_runtime: bool,
     /// How long the workload may stand still.
     pub budget_ms: u32,
 }

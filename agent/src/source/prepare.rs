@@ -87,6 +87,7 @@ impl Migration {
             network: format!("/proc/{}/ns/net", container.sandbox_pid).into(),
             cgroup: cleared.cgroup.path().to_owned(),
             target: wish.target.clone(),
+            paused_by_runtime: wish.capture == Capture::Cri,
             budget_ms: u32::try_from(wish.budget.as_millis()).unwrap_or(u32::MAX),
         };
         Plan::Departure(departure.clone()).begin(&self.node.state, &self.id)?;

@@ -33,6 +33,12 @@ impl Migration {
     /// The source runs.
     pub(super) async fn thaw(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?;
+        if plan.paused_by_runtime
+            && let Err(fault) = self.node.cri.resume(plan.container_id.as_str()).await
+        {
+            // It may not have come to the pause; what counts is the freezer, below.
+            tracing::info!(migration = %self.id, %fault, "the runtime did not resume the container");
+        }
         // Frozen by nobody, or by an agent before this one: either way it is to run now.
         if let Ok(cgroup) = plan.cgroup() {
             let id = plan.container_id.clone();
