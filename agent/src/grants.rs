@@ -3,14 +3,18 @@
 //! Three times, by the same judge: the running tasks on the source before anything is done, the images on the target
 //! before they are restored, and the held tasks there before the source is released.
 
+use std::io;
 use std::path::Path;
 
 use transship_checkpoint::grants::{
-    Claim, Excess, Grant, Reference, claims_of_images, claims_of_processes, excess,
+    Claim, Excess, Grant, LiveError, Reference, claims_of_images, claims_of_processes, excess,
 };
 use transship_proto::{Fault, Reason};
 
 use crate::node::chain;
+
+/// How often tasks may end while they are looked at: a shell that starts one program after the other does that.
+const ENDED_MEANWHILE: usize = 50;
 
 /// What a bundle grants, and what a freshly started container of this node has of all that no bundle names.
 #[derive(Debug, Clone)]
@@ -43,6 +47,20 @@ impl Judge {
         self.judge("the container's tasks", claims_of_processes(pids).map_err(|error| chain(&error)))
     }
 
+    /// The same for tasks that run: where one ends while it is looked at, `list` is asked for them again.
+    pub fn running_tasks(&self, list: impl Fn() -> Result<Vec<u32>, Fault>) -> Result<(), Fault> {
+        let mut claims = claims_of_processes(&list()?);
+        for _ in 0..ENDED_MEANWHILE {
+            match &claims {
+                Err(LiveError::Read { source, .. }) if of_one_that_ended(source) => {
+                    claims = claims_of_processes(&list()?);
+                }
+                _ => break,
+            }
+        }
+        self.judge("the container's tasks", claims.map_err(|error| chain(&error)))
+    }
+
     /// Refuses images that would make tasks that may do more than the bundle grants.
     pub fn images(&self, images: &Path) -> Result<(), Fault> {
         self.judge("the images", claims_of_images(images).map_err(|error| chain(&error)))
@@ -64,4 +82,10 @@ impl Judge {
             format!("{whose} may do more than the bundle grants: {}{more}", said.join("; ")),
         ))
     }
+}
+
+/// Files in `/proc` of a process that has ended are missing, or fail to be read if they were open by then.
+fn of_one_that_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }

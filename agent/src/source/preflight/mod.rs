@@ -115,7 +115,7 @@ fn look_at_tasks(container: &Inspected) -> Result<(Cgroup, u64, Vec<String>), Fa
         }
     }
     let pids = cgroup.processes().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
-    let groups = process::look(pids.clone()).map_err(unreadable)?;
+    let groups = process::look(pids).map_err(unreadable)?;
 
     let sandbox = container.workload.sandbox.clone().unwrap_or_default();
     let config = container.workload.containers.first().and_then(|one| one.config.clone()).unwrap_or_default();
@@ -131,7 +131,9 @@ fn look_at_tasks(container: &Inspected) -> Result<(Cgroup, u64, Vec<String>), Fa
     if let Some(first) = refusals.into_iter().next() {
         return Err(first);
     }
-    Judge::of(&container.bundle, &container.sandbox_id, container.sandbox_pid)?.tasks(&pids)?;
+    Judge::of(&container.bundle, &container.sandbox_id, container.sandbox_pid)?.running_tasks(|| {
+        cgroup.processes().map_err(|error| Fault::new(Reason::HostError, error.to_string()))
+    })?;
 
     let memory = groups.iter().map(|group| group.resident).sum();
     Ok((cgroup, memory, connection_warnings(container.pid, &groups).map_err(unreadable)?))
