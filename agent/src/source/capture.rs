@@ -87,6 +87,7 @@ impl Migration {
             let dump_log = workspace.path().join("work/dump.log");
             return Err(self.explained(fault, &dump_log));
         }
+        tracing::info!(container = name, "the images are on their way");
         for (packing, label) in [(Some(changes), "rootfs.tar"), (shared, "shm.tar")] {
             if let Some(packing) = packing {
                 let file =
@@ -159,6 +160,7 @@ async fn direct(
             () = tokio::time::sleep(TICK) => follow_new(sender, name, images, &mut followed).await?,
         }
     };
+    tracing::info!(container = name, %status, "the dump has ended");
     if !status.success() {
         let said = std::fs::read_to_string(workspace.join("runc.log")).unwrap_or_default();
         let reason = if status.code().is_some() { Reason::CaptureFailed } else { Reason::CaptureDied };
