@@ -1,0 +1,174 @@
+//! What the tests do to a node, beside what the lab can.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use transship_lab::{Container, Lab, LabError, Node, NodeName, until};
+
+/// How long an agent may take to reach a point or to die there.
+pub const SOON: Duration = Duration::from_secs(20);
+/// The file in which a held agent says so; it goes on when that is removed.
+const HOLD: &str = "/run/transship/hold";
+
+/// A process on a node.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// As the node sees it.
+    pub pid: u32,
+    /// Its parent, as the node sees it.
+    pub parent: u32,
+    /// Arguments and all.
+    pub command: String,
+}
+
+impl Process {
+    /// The first word of its command, without its folder.
+    pub fn program(&self) -> &str {
+        let word = self.command.split(' ').next().unwrap_or_default();
+        word.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it is transship's agent.
+    pub fn is_agent(&self) -> bool {
+        self.program() == "transship" && self.command.contains(" agent ")
+    }
+
+    /// Whether it came in from outside and has nothing to do with the node. The node's own init has no parent either.
+    pub fn is_visitor(&self) -> bool {
+        self.parent == 0 && self.pid != 1
+            || self.program() == "transship" && self.command.contains(" migrate ")
+    }
+}
+
+/// All that runs on a node; what runs in its containers too.
+pub fn processes(node: &Node) -> Result<Vec<Process>> {
+    let proc = node.path("/proc")?;
+    let mut found = vec![];
+    for entry in fs::read_dir(&proc).context("list processes")? {
+        let entry = entry.context("list processes")?;
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        // One that ends meanwhile is none.
+        let (Ok(stat), Ok(line)) =
+            (fs::read_to_string(entry.path().join("stat")), fs::read(entry.path().join("cmdline")))
+        else {
+            continue;
+        };
+        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+        let name = head.split_once('(').map_or("", |(_, name)| name);
+        let mut fields = tail.split_ascii_whitespace();
+        let (state, parent) = (fields.next(), fields.next().and_then(|parent| parent.parse().ok()));
+        if matches!(state, Some("Z" | "X")) {
+            continue;
+        }
+        let line = String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned();
+        let command = if line.is_empty() { format!("[{name}]") } else { line };
+        found.push(Process { pid, parent: parent.unwrap_or_default(), command });
+    }
+    Ok(found)
+}
+
+/// Sends SIGKILL; a process that has ended already is fine.
+pub fn kill(node: &Node, process: &Process) -> Result<()> {
+    Ok(node.run(&["sh", "-c", &format!("kill -KILL {} 2>/dev/null; true", process.pid)]).map(drop)?)
+}
+
+/// Whether the node's agent runs.
+pub fn agent_runs(node: &Node) -> Result<bool> {
+    Ok(processes(node)?.iter().any(Process::is_agent))
+}
+
+/// Starts the node's agent anew with faults, such as `die@source:freeze`.
+pub fn agent_with(node: &Node, faults: &str) -> Result<()> {
+    if agent_runs(node)? {
+        node.kill_agent()?;
+    }
+    // Of an agent that was killed while it was held.
+    remove_hold(node)?;
+    Ok(node.start_agent(&[("TRANSSHIP_FAULTS", faults)])?)
+}
+
+/// Sees that the node's agent runs and does nothing but its work.
+pub fn agent_without_faults(node: &Node) -> Result<()> {
+    let agent = processes(node)?.into_iter().find(Process::is_agent);
+    if let Some(agent) = agent {
+        let environment =
+            fs::read(node.path(format!("/proc/{}/environ", agent.pid))?).context("read an environment")?;
+        if !String::from_utf8_lossy(&environment).contains("TRANSSHIP_FAULTS") {
+            return Ok(());
+        }
+        node.kill_agent()?;
+    }
+    remove_hold(node)?;
+    Ok(node.start_agent(&[])?)
+}
+
+/// Waits until the agent holds where it was asked to.
+pub fn await_hold(node: &Node) -> Result<()> {
+    let file = node.path(HOLD)?;
+    let what = format!("the hold of node {}'s agent", node.name());
+    Ok(until(&what, SOON, || Ok(file.exists().then_some(())))?)
+}
+
+/// Lets a held agent go on.
+pub fn release(node: &Node) -> Result<()> {
+    remove_hold(node)
+}
+
+/// Waits until the agent has died.
+pub fn await_death(node: &Node) -> Result<()> {
+    let what = format!("the death of node {}'s agent", node.name());
+    let look = || agent_runs(node).map_err(|error| LabError::Broken(format!("{error:#}")));
+    Ok(until(&what, SOON, || Ok((!look()?).then_some(())))?)
+}
+
+fn remove_hold(node: &Node) -> Result<()> {
+    match fs::remove_file(node.path(HOLD)?) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("release an agent"),
+        _ => Ok(()),
+    }
+}
+
+/// The running container of the Pod of that name, by the word of the node's containerd.
+pub fn running(lab: &Lab, node: NodeName, pod: &str) -> Result<Option<Container>> {
+    let cri = lab.node(node).cri()?;
+    let pods = cri.pods()?;
+    for container in cri.containers()? {
+        let sandbox = pods.iter().find(|sandbox| sandbox.id == container.pod_sandbox_id);
+        let named =
+            sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).is_some_and(|data| data.name == pod);
+        if named && container.state() == transship_proto::cri::ContainerState::ContainerRunning {
+            let address = cri.address(&container.pod_sandbox_id)?;
+            return Ok(Some(Container { id: container.id, pod_id: container.pod_sandbox_id, address }));
+        }
+    }
+    Ok(None)
+}
+
+/// The same, where there must be one.
+pub fn must_run(lab: &Lab, node: NodeName, pod: &str) -> Result<Container> {
+    running(lab, node, pod)?.with_context(|| format!("{pod} doesn't run on node {node}"))
+}
+
+/// Migrations that were begun on a node and are not done. Of those that are, the plan and the record stay on purpose.
+pub fn unfinished(node: &Node) -> Result<Vec<String>> {
+    let Ok(migrations) = fs::read_dir(node.path("/var/lib/transship/migrations")?) else { return Ok(vec![]) };
+    let mut found = vec![];
+    for migration in migrations {
+        let migration = migration.context("list migrations")?;
+        if !migration.path().join("done").exists() {
+            found.push(migration.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until neither node has anything to do any more, whoever does it.
+pub fn await_the_end_of_all_migrations(lab: &Lab) -> Result<()> {
+    for node in lab.nodes() {
+        let what = format!("the end of all migrations on node {}", node.name());
+        let look = || unfinished(node).map_err(|error| LabError::Broken(format!("{error:#}")));
+        until(&what, SOON, || Ok(look()?.is_empty().then_some(())))?;
+    }
+    Ok(())
+}

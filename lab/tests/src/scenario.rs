@@ -1,0 +1,27 @@
+//! A named sentence, and what proves it.
+
+use anyhow::Result;
+use transship_lab::Lab;
+
+/// One test, to be played in any lab.
+pub struct Scenario {
+    /// Module and sentence, such as `moves::a_counter_goes_there_and_back`.
+    pub name: String,
+    /// Fails with what was not as it should be.
+    pub play: Box<dyn Fn(&Lab) -> Result<()> + Send>,
+}
+
+impl Scenario {
+    /// One that is played as it is.
+    pub fn new(name: impl Into<String>, play: impl Fn(&Lab) -> Result<()> + Send + 'static) -> Self {
+        Scenario { name: name.into(), play: Box::new(play) }
+    }
+}
+
+/// The functions of a module as scenarios that bear their names.
+macro_rules! scenarios {
+    ($module:literal: $($function:ident),+ $(,)?) => {
+        vec![$($crate::scenario::Scenario::new(concat!($module, "::", stringify!($function)), $function)),+]
+    };
+}
+pub(crate) use scenarios;

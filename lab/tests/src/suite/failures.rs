@@ -1,0 +1,141 @@
+//! What fails on the way ends with the source running on, nothing left on either node, and a word that helps.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use transship_lab::{Lab, NodeName};
+use transship_proto::cri::Mount;
+
+use crate::evidence::Counter;
+use crate::footprint::Footprint;
+use crate::node;
+use crate::scenario::{Scenario, scenarios};
+use crate::transship::{Report, migrate, migration};
+
+pub fn all() -> Vec<Scenario> {
+    scenarios!("failures":
+        a_file_that_the_target_lacks,
+        a_connection_that_is_cut,
+        a_bit_that_is_flipped,
+        a_target_without_room,
+        a_target_agent_that_dies_in_the_transfer,
+        a_target_agent_that_dies_in_the_restore,
+        a_budget_that_is_over_while_the_source_agent_hangs,
+        a_budget_that_is_over_while_the_target_agent_hangs,
+    )
+}
+
+/// How long both nodes may take to clean up, also where a watchdog has to notice first.
+const CLEAN: Duration = Duration::from_secs(20);
+/// Where the counter of these scenarios runs, and where it can't get to.
+const HERE: NodeName = NodeName::A;
+
+/// Starts a counter, has `fail` bring a migration to its failure, and sees that nothing but the counter is left. When
+/// what was at fault is mended, the counter can be moved.
+fn fails(lab: &Lab, reasons: &[&str], fail: impl FnOnce() -> Result<Report>) -> Result<()> {
+    let mut counter = Counter::start(lab, HERE, "counter")?;
+    let before = Footprint::of(lab)?;
+    fail()?.failed_with(reasons)?;
+    counter.runs_on()?;
+    before.awaited(lab, CLEAN)?;
+    counter.has_written_each_number_once()?;
+
+    for node in lab.nodes() {
+        node::agent_without_faults(node)?;
+    }
+    let count = counter.count()?;
+    migrate(lab, "counter", HERE)?;
+    counter.runs_on_at(HERE.peer(), count)
+}
+
+fn a_connection_that_is_cut(lab: &Lab) -> Result<()> {
+    node::agent_with(lab.node(HERE), "cut@20")?;
+    fails(lab, &["ConnectionLost"], || migration("counter", HERE).run(lab))
+}
+
+fn a_bit_that_is_flipped(lab: &Lab) -> Result<()> {
+    node::agent_with(lab.node(HERE), "flip@20")?;
+    fails(lab, &["ContentCorrupt"], || migration("counter", HERE).run(lab))
+}
+
+fn a_target_without_room(lab: &Lab) -> Result<()> {
+    node::agent_with(lab.node(HERE.peer()), "capacity@4194304")?;
+    fails(lab, &["TargetFull"], || migration("counter", HERE).run(lab))
+}
+
+fn a_target_agent_that_dies_in_the_transfer(lab: &Lab) -> Result<()> {
+    let (source, target) = (lab.node(HERE), lab.node(HERE.peer()));
+    node::agent_with(source, "hold@source:seal")?;
+    fails(lab, &["ConnectionLost", "TargetLost"], || {
+        let underway = migration("counter", HERE).start(lab)?;
+        node::await_hold(source)?;
+        target.kill_agent()?;
+        node::release(source)?;
+        underway.finish()
+    })
+}
+
+fn a_target_agent_that_dies_in_the_restore(lab: &Lab) -> Result<()> {
+    node::agent_with(lab.node(HERE.peer()), "die@target:restore")?;
+    fails(lab, &["ConnectionLost", "TargetLost"], || migration("counter", HERE).run(lab))
+}
+
+fn a_budget_that_is_over_while_the_source_agent_hangs(lab: &Lab) -> Result<()> {
+    let source = lab.node(HERE);
+    node::agent_with(source, "hold@source:seal")?;
+    fails(lab, &["FreezeBudgetExceeded"], || {
+        let underway = migration("counter", HERE).budget("2s").start(lab)?;
+        node::await_hold(source)?;
+        let running = node::must_run(lab, HERE, "counter")?;
+        // The agent does nothing: it is the watchdog that lets the counter go on.
+        Counter::started(lab, "counter", &running.address)?.runs_on()?;
+        node::release(source)?;
+        underway.finish()
+    })
+}
+
+fn a_budget_that_is_over_while_the_target_agent_hangs(lab: &Lab) -> Result<()> {
+    let target = lab.node(HERE.peer());
+    node::agent_with(target, "hold@target:restore")?;
+    fails(lab, &["FreezeBudgetExceeded"], || {
+        let underway = migration("counter", HERE).budget("2s").start(lab)?;
+        node::await_hold(target)?;
+        let running = node::must_run(lab, HERE, "counter")?;
+        Counter::started(lab, "counter", &running.address)?.runs_on()?;
+        node::release(target)?;
+        underway.finish()
+    })
+}
+
+/// A folder of the host that both nodes have, but only one with the file that the counter holds open.
+fn a_file_that_the_target_lacks(lab: &Lab) -> Result<()> {
+    let workload = Counter::workload("counter", 16);
+    let workload = workload
+        .clone()
+        .with_arguments([&workload.arguments[..], &["--file".into(), "/host/count".into()]].concat());
+    for node in lab.nodes() {
+        node.run(&["mkdir", "-p", "/srv/data"])?;
+    }
+    let (a, b) = (lab.node(HERE), lab.node(HERE.peer()));
+    b.image_of(&workload)?;
+    let mut config = workload.container(&a.image_of(&workload)?);
+    config.mounts.push(Mount {
+        host_path: "/srv/data".to_owned(),
+        container_path: "/host".to_owned(),
+        ..Mount::default()
+    });
+    let container = a.cri()?.run(a.prepare(&workload)?, config)?;
+    let counter = Counter::started(lab, "counter", &container.address)?;
+
+    let before = Footprint::of(lab)?;
+    let report = migration("counter", HERE).run(lab)?;
+    report.failed_with(&["RestoreFailed"])?;
+    ensure!(
+        report.message.contains("host/count"),
+        "it doesn't say which file is missing: {}",
+        report.message
+    );
+    ensure!(report.criu_log.contains("Error ("), "CRIU's log isn't kept: {}", report.criu_log);
+    counter.runs_on()?;
+    before.awaited(lab, CLEAN)
+}
