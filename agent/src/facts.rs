@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use procfs::{CpuInfo, Current};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
+use transship_decision::WrapperSettings;
 use transship_proto::v1::NodeFacts;
 use transship_proto::{Fault, Reason};
 
@@ -23,12 +23,6 @@ pub struct Handler {
     pub program: PathBuf,
     /// Whether that is transship's wrapper.
     pub wrapped: bool,
-}
-
-/// The wrapper's own settings, as far as they are of use here. The file lies beside its program.
-#[derive(Debug, Default, Deserialize)]
-struct WrapperSettings {
-    runtime: Option<PathBuf>,
 }
 
 impl Handler {
@@ -60,18 +54,10 @@ impl Handler {
         if !self.wrapped {
             return Ok(self.program.clone());
         }
-        let file = self.program.with_file_name(format!("{WRAPPER}.json"));
-        let settings: WrapperSettings = match fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-                Fault::new(
-                    Reason::HostError,
-                    format!("the wrapper's settings in {} can't be read: {error}", file.display()),
-                )
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => WrapperSettings::default(),
-            Err(error) => return Err(failed(format_args!("reading {}", file.display()))(error)),
-        };
-        Ok(settings.runtime.unwrap_or_else(|| "runc".into()))
+        let settings = WrapperSettings::of_program(&self.program);
+        settings
+            .map(|settings| settings.runtime)
+            .map_err(|error| Fault::new(Reason::HostError, error.to_string()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! This node, as every part of the agent sees it.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transship_decision::{RunDir, StateDir};
@@ -11,6 +13,10 @@ use crate::runtime::Cri;
 use crate::sign::Signer;
 use crate::source::Departures;
 use crate::target::Arrivals;
+
+/// How long the other end of a transfer may be silent until it counts as lost: well below the usual freeze budget, so
+/// that what is told then is the loss and not the budget's end.
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// Everything that the two ends of migrations share on one node.
 #[derive(Debug)]
@@ -44,7 +50,8 @@ impl Node {
     pub fn new(config: Config, transfer: std::net::SocketAddr) -> Result<Self, Fault> {
         let identity = Identity::load(&config.identity()).map_err(unusable_identity)?;
         let signer = Signer::load(&config.key)?;
-        let endpoint = Endpoint::bind(transfer, &identity, Settings::default()).map_err(|error| {
+        let settings = Settings { idle_timeout: SILENCE, ..Settings::default() };
+        let endpoint = Endpoint::bind(transfer, &identity, settings).map_err(|error| {
             Fault::new(Reason::HostError, format!("the transfer's socket: {}", chain(&error)))
         })?;
         Ok(Self {

@@ -12,7 +12,7 @@ use crate::target::Arrival;
 #[serde(rename_all = "lowercase", tag = "side")]
 pub enum Plan {
     /// It leaves this node.
-    Departure(Departure),
+    Departure(Box<Departure>),
     /// It comes to this node.
     Arrival(Box<Arrival>),
 }

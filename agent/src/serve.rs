@@ -122,7 +122,7 @@ async fn take_up(node: Arc<Node>, migration: MigrationId) -> Result<(), Fault> {
         return Ok(());
     }
     match Plan::load(&node.state, &migration)? {
-        Some(Plan::Departure(plan)) => source::recover(node, migration, plan, lock).await,
+        Some(Plan::Departure(plan)) => source::recover(node, migration, *plan, lock).await,
         Some(Plan::Arrival(plan)) => target::recover(node, *plan, lock).await,
         None => Err(Fault::new(
             Reason::LeftoverOf,

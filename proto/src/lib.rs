@@ -11,7 +11,7 @@ pub mod cri {
 }
 
 /// containerd's own calls, beside CRI.
-#[expect(missing_docs, clippy::all, reason = "generated; documented in containerd")]
+#[expect(missing_docs, reason = "generated; documented in containerd")]
 pub mod containerd {
     tonic::include_proto!("containerd.services.tasks.v1");
 }

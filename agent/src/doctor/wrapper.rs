@@ -1,31 +1,12 @@
 //! The OCI wrapper, as the node's container runtime calls it.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
-use transship_decision::{RunDir, StateDir};
+use transship_decision::WrapperSettings;
 
 use super::{Finding, commands};
 use crate::config::Config;
 use crate::facts::Handler;
 
 const NAME: &str = "wrapper";
-
-/// What the wrapper's settings have in common with the agent's. The defaults are both programs' own.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct Settings {
-    state: PathBuf,
-    run: PathBuf,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { state: StateDir::DEFAULT.into(), run: RunDir::DEFAULT.into() }
-    }
-}
 
 /// New containers are started through the wrapper: the fence on a source, the way in on a target.
 pub fn in_place(handler: &Handler) -> Finding {
@@ -44,24 +25,13 @@ pub fn settings(handler: &Handler, config: &Config) -> Finding {
         let mend = "install transship-runtime there; until then no container of this node starts";
         return Finding::fail(NAME, format!("{} is no program", handler.program.display()), mend);
     }
-    let file = handler.program.with_extension("json");
-    match fs::read_to_string(&file) {
-        Ok(text) => judge_settings(&text, &file, config),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => judge_settings("{}", &file, config),
-        Err(error) => {
-            Finding::fail(NAME, format!("{} can't be read: {error}", file.display()), "run it as root")
-        }
+    match WrapperSettings::of_program(&handler.program) {
+        Ok(settings) => judge_settings(&settings, config),
+        Err(error) => Finding::fail(NAME, error.to_string(), "mend the file, or remove it for the defaults"),
     }
 }
 
-fn judge_settings(text: &str, file: &Path, config: &Config) -> Finding {
-    let settings: Settings = match serde_json::from_str(text) {
-        Ok(settings) => settings,
-        Err(error) => {
-            let mend = r#"write it like {"runtime": "/usr/sbin/runc"}"#;
-            return Finding::fail(NAME, format!("{} can't be read: {error}", file.display()), mend);
-        }
-    };
+fn judge_settings(settings: &WrapperSettings, config: &Config) -> Finding {
     for (key, wrapper, agent) in
         [("state", &settings.state, &config.state), ("run", &settings.run, &config.run)]
     {
@@ -71,7 +41,7 @@ fn judge_settings(text: &str, file: &Path, config: &Config) -> Finding {
             return Finding::fail(
                 NAME,
                 detail,
-                format!("set {key:?} in {} to the agent's --{key}", file.display()),
+                format!("set {key:?} in transship-runtime.json beside the wrapper to the agent's --{key}"),
             );
         }
     }
@@ -124,8 +94,8 @@ mod tests {
 
     #[test]
     fn wrapper_and_agent_must_meet() {
-        let file = Path::new("/usr/local/bin/transship-runtime.json");
-        let judged = |text: &str, line: &[&str]| judge_settings(text, file, &config(line));
+        let judged =
+            |text: &str, line: &[&str]| judge_settings(&serde_json::from_str(text).unwrap(), &config(line));
         assert_eq!(judged("{}", &[]).status, Status::Ok);
         assert_eq!(
             judged(r#"{"runtime": "/usr/sbin/runc", "state": "/data/t"}"#, &["--state", "/data/t"]).status,
@@ -135,7 +105,6 @@ mod tests {
         let apart = judged("{}", &["--run", "/run/other"]);
         assert_eq!(apart.status, Status::Fail);
         assert_eq!(apart.detail, "its run folder is /run/transship, the agent's is /run/other");
-        assert_eq!(judged("{", &[]).status, Status::Fail);
     }
 
     #[test]

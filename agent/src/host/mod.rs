@@ -10,6 +10,7 @@ pub use netfilter::sweep;
 pub use workspace::Workspace;
 
 use std::fmt::Display;
+use std::path::Path;
 
 use transship_checkpoint::log::CriuFailure;
 use transship_decision::MigrationId;
@@ -23,6 +24,30 @@ pub const CGROUPS: &str = "/sys/fs/cgroup";
 pub fn host_cgroup(migration: &MigrationId, kind: &str) -> Result<HostCgroup, Fault> {
     HostCgroup::create(CGROUPS.as_ref(), &format!("transship-{migration}-{kind}"))
         .map_err(|error| Fault::new(Reason::HostError, format!("a cgroup for the {kind}: {error}")))
+}
+
+/// Removes a Pod's own cgroup, if nothing is in it any more. A kubelet does that for its Pods; on a single host nobody
+/// else does.
+pub fn remove_empty_parent(cgroup_parent: &str) -> Result<(), Fault> {
+    let relative = cgroup_parent.trim_start_matches('/');
+    // systemd's own slices are systemd's.
+    if relative.is_empty() || relative.ends_with(".slice") {
+        return Ok(());
+    }
+    let root = Path::new(CGROUPS);
+    let hierarchies = std::fs::read_dir(root).map_err(failed(format_args!("reading {CGROUPS}")))?;
+    let below = hierarchies.filter_map(Result::ok).map(|entry| entry.path());
+    for folder in below.chain([root.to_path_buf()]).map(|hierarchy| hierarchy.join(relative)) {
+        match std::fs::remove_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Something of the Pod is still there: it is not ours to remove then.
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(failed(format_args!("removing {}", folder.display()))(error)),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Work that blocks, off the threads that serve connections.

@@ -137,10 +137,13 @@ impl Migration {
 
     /// CRIU tells what failed only in its log: the first error there is the reason.
     fn explained(&mut self, fault: Fault, file: &Path) -> Fault {
+        if fault.reason != Reason::CaptureFailed {
+            return fault;
+        }
         let Ok(text) = std::fs::read_to_string(file) else { return fault };
-        let found = log::explain(&text);
+        let found = log::first_error(&text).map(|_| log::explain(&text));
         self.criu_log = text;
-        crate::host::criu_fault(Reason::CaptureFailed, &found)
+        found.map_or(fault, |found| crate::host::criu_fault(Reason::CaptureFailed, &found))
     }
 }
 

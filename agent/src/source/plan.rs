@@ -18,6 +18,8 @@ pub struct Departure {
     pub container_id: ContainerId,
     /// Its sandbox.
     pub sandbox_id: String,
+    /// The Pod's own cgroup, as its configuration names it; empty if it has none.
+    pub cgroup_parent: String,
     /// Its first process, as it was.
     pub pid: u32,
     /// When that process was started, in clock ticks since boot: a PID alone may be somebody else's after a while.

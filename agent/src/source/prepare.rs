@@ -82,6 +82,12 @@ impl Migration {
             pod_uid: container.pod_uid.parse().map_err(unusable)?,
             container_id: container.container_id.parse().map_err(unusable)?,
             sandbox_id: container.sandbox_id.clone(),
+            cgroup_parent: container
+                .workload
+                .sandbox
+                .as_ref()
+                .and_then(|pod| pod.linux.as_ref())
+                .map_or_else(String::new, |linux| linux.cgroup_parent.clone()),
             pid: container.pid,
             started: stat.starttime,
             network: format!("/proc/{}/ns/net", container.sandbox_pid).into(),
@@ -90,7 +96,7 @@ impl Migration {
             paused_by_runtime: wish.capture == Capture::Cri,
             budget_ms: u32::try_from(wish.budget.as_millis()).unwrap_or(u32::MAX),
         };
-        Plan::Departure(departure.clone()).begin(&self.node.state, &self.id)?;
+        Plan::Departure(Box::new(departure.clone())).begin(&self.node.state, &self.id)?;
         Ok(departure)
     }
 

@@ -11,7 +11,7 @@ use transship_proto::{Fault, Reason};
 use super::carry::{Taken, carry};
 use super::decide::GO;
 use super::drive::{Migration, failure};
-use crate::host::blocking;
+use crate::host::{blocking, remove_empty_parent};
 
 /// How long one try to reach the target may take after the first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,7 +77,8 @@ impl Migration {
 
     /// Removes the dead container and its sandbox.
     pub(super) async fn retire(&mut self) -> Result<(), Fault> {
-        let sandbox = self.plan()?.sandbox_id.clone();
-        self.node.cri.remove_sandbox(&sandbox).await
+        let plan = self.plan()?;
+        self.node.cri.remove_sandbox(&plan.sandbox_id).await?;
+        remove_empty_parent(&plan.cgroup_parent)
     }
 }

@@ -10,8 +10,8 @@ use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process};
 use transship_freezer::{Cgroup, State};
 use transship_proto::cri::ContainerState;
+use transship_proto::v1::CheckRequest;
 use transship_proto::v1::target_client::TargetClient;
-use transship_proto::v1::{CheckRequest, NodeFacts};
 use transship_proto::{Fault, Reason};
 
 use crate::facts::{self, Handler};
@@ -30,8 +30,6 @@ pub struct Cleared {
     pub cgroup: Cgroup,
     /// The target's agent.
     pub target: Dialled,
-    /// What the target is.
-    pub target_facts: NodeFacts,
     /// An upper bound of the state's size, in bytes.
     pub capacity: u64,
     /// What the workload may notice.
@@ -75,14 +73,7 @@ pub async fn preflight(node: &Node, wanted: &str, address: &str) -> Result<Clear
     if let Some(refusal) = answer.refusals.into_iter().next() {
         return Err(Fault::new(refusal.reason.parse().unwrap_or(Reason::NoRestorePath), refusal.message));
     }
-    Ok(Cleared {
-        container,
-        cgroup,
-        target,
-        target_facts: answer.target.unwrap_or_default(),
-        capacity,
-        warnings,
-    })
+    Ok(Cleared { container, cgroup, target, capacity, warnings })
 }
 
 /// What a failed call to the target's agent means: what it says itself, or why it can't be reached.
