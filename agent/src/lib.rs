@@ -17,6 +17,7 @@ mod runtime;
 mod serve;
 mod sign;
 mod source;
+mod steps;
 mod target;
 mod watchdog;
 

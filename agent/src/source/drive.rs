@@ -21,6 +21,7 @@ use crate::faults;
 use crate::host::{Armed, Workspace};
 use crate::node::Node;
 use crate::rpc::Dialled;
+use crate::steps::{back_off, name};
 
 /// How long a workload may stand still where nothing else was asked for.
 const DEFAULT_BUDGET: Duration = Duration::from_secs(10);
@@ -130,10 +131,10 @@ pub async fn migrate(
 /// Does step after step until none is left.
 pub(super) async fn drive(migration: &mut Migration, cancel: &CancellationToken) {
     while let Some(step) = migration.machine.next() {
-        pause(migration.machine.failures_in_a_row()).await;
+        back_off(migration.machine.failures_in_a_row()).await;
         migration.events.step(step);
         info!(migration = %migration.id, ?step, "begins");
-        faults::at(&format!("source:{}", name(step)));
+        faults::at(&format!("source:{}", name(&step)));
         let outcome = match interruptible(migration, step, cancel).await {
             Ok(outcome) => outcome,
             Err(stopped) => {
@@ -157,10 +158,10 @@ async fn interruptible(
     step: Step,
     cancel: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let stops = Stops::of(migration, cancel);
+    let stops = Stops::of(migration, step, cancel);
     tokio::select! {
-        outcome = super::drive::perform(migration, step) => return Ok(outcome),
-        stop = stops.first(step) => match stop {
+        outcome = perform(migration, step) => return Ok(outcome),
+        stop = stops.first() => match stop {
             Stop::Cancelled => { migration.machine.cancel(); }
             Stop::Failed(fault) => { migration.machine.fail(failure(fault)); }
             Stop::SourceGone(fault) => { migration.machine.source_gone(failure(fault)); }
@@ -171,6 +172,7 @@ async fn interruptible(
 
 /// What can stop a step from outside.
 struct Stops {
+    stoppable: bool,
     cancel: CancellationToken,
     shutdown: CancellationToken,
     guard: Option<super::guard::Watch>,
@@ -183,8 +185,9 @@ enum Stop {
 }
 
 impl Stops {
-    fn of(migration: &Migration, cancel: &CancellationToken) -> Self {
+    fn of(migration: &Migration, step: Step, cancel: &CancellationToken) -> Self {
         Self {
+            stoppable: stoppable(step, migration.plan.as_ref()),
             cancel: cancel.clone(),
             shutdown: migration.node.shutdown.clone(),
             guard: migration.guard.as_ref().map(Guard::watch),
@@ -192,8 +195,8 @@ impl Stops {
     }
 
     /// Ends with the first stop; never, during steps that nothing can stop any more.
-    async fn first(self, step: Step) -> Stop {
-        if !stoppable(step) {
+    async fn first(self) -> Stop {
+        if !self.stoppable {
             std::future::pending::<()>().await;
         }
         let guard = self.guard;
@@ -216,24 +219,19 @@ impl Stops {
     }
 }
 
-/// Up to the decision everything can be stopped; the decision itself and all after it can't.
-fn stoppable(step: Step) -> bool {
+/// Whether a step may be dropped half-way. Up to the decision nearly all may; the decision and all after it can't be.
+///
+/// Not the freeze: it is short, and its thread would go on freezing what is being thawed. Not a checkpoint by the
+/// container runtime: containerd whose caller goes away believes for ever after that the container is paused.
+fn stoppable(step: Step, plan: Option<&Departure>) -> bool {
     use Step::{
-        AwaitHeld, Capture, CheckStill, Freeze, PreCopy, Preflight, Prepare, RaiseFence, Seal, StartWatchdog,
+        AwaitHeld, Capture, CheckStill, PreCopy, Preflight, Prepare, RaiseFence, Seal, StartWatchdog,
     };
-    matches!(
-        step,
-        Preflight
-            | Prepare
-            | PreCopy
-            | StartWatchdog
-            | RaiseFence
-            | Freeze
-            | Capture
-            | Seal
-            | AwaitHeld
-            | CheckStill
-    )
+    match step {
+        Capture => plan.is_none_or(|plan| !plan.paused_by_runtime),
+        Preflight | Prepare | PreCopy | StartWatchdog | RaiseFence | Seal | AwaitHeld | CheckStill => true,
+        _ => false,
+    }
 }
 
 async fn perform(migration: &mut Migration, step: Step) -> Outcome {
@@ -289,18 +287,6 @@ fn refused_or_done(result: Result<(), Fault>) -> Outcome {
 /// A fault as the machine and the record carry it.
 pub(super) fn failure(fault: Fault) -> Failure {
     Failure::new(fault.reason.as_ref(), fault.message)
-}
-
-/// Longer after each failure, up to 5 s; nothing after none.
-async fn pause(failures: u32) {
-    if let Some(exponent) = failures.checked_sub(1) {
-        tokio::time::sleep(Duration::from_millis(50 << exponent.min(7)).min(Duration::from_secs(5))).await;
-    }
-}
-
-fn name(step: Step) -> String {
-    let debug = format!("{step:?}");
-    debug.split('(').next().unwrap_or_default().to_lowercase()
 }
 
 fn conclude(migration: &mut Migration) {
