@@ -17,12 +17,14 @@ use transship_proto::v1::target_server::TargetServer;
 use transship_proto::{Fault, Reason};
 
 use crate::config::Config;
-use crate::host::failed;
+use crate::host::{failed, remove_empty_helpers};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::rpc::{LocalService, SourceService, TargetService, listen};
 use crate::{source, target};
 
+/// How long the record of a migration that is over is kept: somebody may still ask for it.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long migrations may take to come to a safe point when the agent is told to end.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
     let people = bind(&node.run.agent_socket())?;
     info!(node = node.name(), listen = %config.listen, "the agent serves");
 
+    tidy(&node);
     take_up_all(&node);
     node.tasks.spawn(target::serve(Arc::clone(&node), wrappers));
     node.tasks.spawn(target::receive(Arc::clone(&node)));
@@ -91,6 +94,25 @@ pub async fn recover(config: Config, migration: &str) -> Result<(), Fault> {
         node.tasks.spawn(target::serve(Arc::clone(&node), bind(&socket)?));
     }
     take_up(node, migration).await
+}
+
+/// Forgets what has been over for long, and removes what the last helper of a migration couldn't remove itself.
+fn tidy(node: &Node) {
+    let tidied = || -> Result<(), Fault> {
+        let host_error = |error: &dyn std::fmt::Display| Fault::new(Reason::HostError, error.to_string());
+        for migration in node.state.migrations().map_err(|error| host_error(&error))? {
+            let Ok(done) = std::fs::metadata(node.state.done_path(&migration)) else { continue };
+            remove_empty_helpers(&migration)?;
+            let age = done.modified().ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > REMEMBERED) {
+                node.state.forget(&migration).map_err(|error| host_error(&error))?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(fault) = tidied() {
+        warn!(%fault, "what is over could not be tidied up");
+    }
 }
 
 /// Everything that a former agent has left unfinished.

@@ -22,8 +22,12 @@ pub const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The cgroup, outside the agent's own, in which one migration's helpers of that kind work.
 pub fn host_cgroup(migration: &MigrationId, kind: &str) -> Result<HostCgroup, Fault> {
-    HostCgroup::create(CGROUPS.as_ref(), &format!("transship-{migration}-{kind}"))
+    HostCgroup::create(CGROUPS.as_ref(), &helper_name(migration, kind))
         .map_err(|error| Fault::new(Reason::HostError, format!("a cgroup for the {kind}: {error}")))
+}
+
+fn helper_name(migration: &MigrationId, kind: &str) -> String {
+    format!("transship-{migration}-{kind}")
 }
 
 /// Removes a Pod's own cgroup, if nothing is in it any more. A kubelet does that for its Pods; on a single host nobody
@@ -31,9 +35,18 @@ pub fn host_cgroup(migration: &MigrationId, kind: &str) -> Result<HostCgroup, Fa
 pub fn remove_empty_parent(cgroup_parent: &str) -> Result<(), Fault> {
     let relative = cgroup_parent.trim_start_matches('/');
     // systemd's own slices are systemd's.
-    if relative.is_empty() || relative.ends_with(".slice") {
-        return Ok(());
-    }
+    if relative.is_empty() || relative.ends_with(".slice") { Ok(()) } else { remove_empty(relative) }
+}
+
+/// Removes what helpers of a migration that is over have left: who ends last can't remove its own cgroup.
+pub fn remove_empty_helpers(migration: &MigrationId) -> Result<(), Fault> {
+    ["capture", "restore", "watchdog"]
+        .into_iter()
+        .try_for_each(|kind| remove_empty(&helper_name(migration, kind)))
+}
+
+/// Removes a cgroup from every hierarchy in which it is empty.
+fn remove_empty(relative: &str) -> Result<(), Fault> {
     let root = Path::new(CGROUPS);
     let hierarchies = std::fs::read_dir(root).map_err(failed(format_args!("reading {CGROUPS}")))?;
     let below = hierarchies.filter_map(Result::ok).map(|entry| entry.path());
