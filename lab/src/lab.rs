@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::agent;
 use crate::cgroup::{CgroupVersion, Cgroups};
+use crate::cri::Container;
 use crate::dirs::{self, Dirs};
 use crate::error::{At, LabError, Result};
 use crate::host;
@@ -15,6 +16,7 @@ use crate::network;
 use crate::node::{NODES, Node, NodeName};
 use crate::root::Root;
 use crate::settings::{self, LabOptions, Settings};
+use crate::workload::Workload;
 
 /// What the nodes of a lab have in common.
 #[derive(Clone, Debug)]
@@ -144,6 +146,12 @@ impl Lab {
     /// The authority and the nodes' certificates, as `transship pki` makes them: `ca.crt`, `ca.key`, `a.crt`, `a.key`, …
     pub fn identities(&self) -> PathBuf {
         identities(&self.shared.folder)
+    }
+
+    /// Starts a workload on a node. Its image, if it is one of the lab's own, is on both nodes then.
+    pub fn start(&self, node: NodeName, workload: &Workload) -> Result<Container> {
+        self.node(node.peer()).image_of(workload)?;
+        self.node(node).start(workload)
     }
 
     /// Puts an image of the user's own on both nodes: an OCI or docker archive, or a folder that holds a root file

@@ -234,7 +234,8 @@ impl Node {
         Cri::connect(self)
     }
 
-    /// Starts a workload, making its image first if it is one of the lab's own.
+    /// Starts a workload, making its image first if it is one of the lab's own. The other node need not have the image;
+    /// see [`Lab::start`](crate::Lab::start).
     pub fn start(&self, workload: &Workload) -> Result<Container> {
         let reference = self.image_of(workload)?;
         self.cri()?.run(self.prepare(workload)?, workload.container(&reference))

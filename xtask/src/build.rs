@@ -1,6 +1,7 @@
 //! What has to be built before anything can run in a lab.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,7 +56,10 @@ fn runner(package: &str) -> Result<PathBuf> {
 /// The target is named, so that build scripts and macros, which can't be static, are built without the flag.
 fn build(package: &str, profile: &str, target: &str) -> Result<()> {
     let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--package", package, "--profile", profile, "--target", target]);
+    cargo.args(["build", "--package", package, "--profile", profile, "--target", target]);
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
     if package == "transship-cli" {
         cargo.args(["--features", "faults"]);
     }

@@ -80,7 +80,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     ));
 
     let workload = Workload::new(NAME, "counter").with_arguments(ARGUMENTS);
-    let source = lab.node(NodeName::A).start(&workload)?;
+    let source = lab.start(NodeName::A, &workload)?;
     let count = wait_for_count(&lab, &source.address, 100)?;
     say(&format!(
         "`{NAME}` runs on a ({}), with 64 MiB of memory and a file; it has counted to {count}",

@@ -93,7 +93,7 @@ pub fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Run { node, name, image, lab, arguments } => {
             let workload = Workload::new(&name, &image).with_arguments(arguments);
-            let container = Lab::open(&lab.lab)?.node(node).start(&workload)?;
+            let container = Lab::open(&lab.lab)?.start(node, &workload)?;
             println!("{} {}", container.id, container.address);
         }
         Task::Shell { machine, lab, command } => return shell(&Lab::open(&lab.lab)?, &machine, command),
