@@ -1,114 +1,20 @@
-//! A sender that doesn't keep to the protocol, played frame by frame: it is closed with the code for what it did.
+//! A sender that doesn't keep to the protocol: it is closed with the code for what it did, and nothing is verified.
 
 #![allow(clippy::unwrap_used)] // What fails in a helper fails its test.
 
 mod common;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::time::Duration;
 
-use common::{Ca, Nodes, dir, noise};
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, ConnectionError, RecvStream, SendStream};
+use common::hostile::{CHUNK, Hostile, announce, connect, finish, raw_chunk, zeros};
+use common::{Ca, Nodes, noise};
+use quinn::ConnectionError;
 use tempfile::TempDir;
-use transship_transfer::core::ALPN;
-use transship_transfer::core::chunk::{ChunkHeader, Encoding, EntryId, zero_hash};
+use transship_transfer::Limits;
+use transship_transfer::core::chunk::{ChunkHeader, Encoding, EntryId};
 use transship_transfer::core::close::CloseCode;
 use transship_transfer::core::frame::{Control, Frame, Lane, PREFACE, Seal};
-use transship_transfer::core::tree::{EntryKind, entry_hash};
-use transship_transfer::{Hash, Limits, Receiving, TreePath};
-
-/// The sender's side of a connection, without the sender's manners.
-struct Hostile {
-    connection: quinn::Connection,
-    control: SendStream,
-    lane: SendStream,
-    _answers: RecvStream,
-    receiving: Receiving,
-    _nodes: Nodes,
-    target: TempDir,
-    _endpoint: quinn::Endpoint,
-}
-
-/// A raw connection to `nodes.b`, as node `a`.
-async fn connect(ca: &Ca, nodes: &Nodes) -> (quinn::Endpoint, quinn::Connection) {
-    let tls = ca.node("a").client_config(&[ALPN]).unwrap();
-    let mut endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
-    let connection = endpoint.connect(nodes.b.local_address().unwrap(), "b").unwrap().await.unwrap();
-    (endpoint, connection)
-}
-
-impl Hostile {
-    async fn new(limits: Limits) -> Self {
-        let ca = Ca::new();
-        let mut nodes = Nodes::of_ca(&ca, common::endpoint);
-        let target = dir();
-        let (_endpoint, connection, control, answers, incoming) = {
-            let opening = async {
-                let (endpoint, connection) = connect(&ca, &nodes).await;
-                let (mut control, answers) = connection.open_bi().await.unwrap();
-                let mut opening = PREFACE.to_vec();
-                Control::Open { ticket: "ticket".into() }.encode(&mut opening);
-                control.write_all(&opening).await.unwrap();
-                (endpoint, connection, control, answers)
-            };
-            let mut listener = nodes.b.listen();
-            let ((endpoint, connection, control, answers), incoming) =
-                tokio::join!(opening, listener.accept());
-            nodes.listener = listener;
-            (endpoint, connection, control, answers, incoming.unwrap().unwrap())
-        };
-        let receiving = incoming.accept(target.path(), limits).await.unwrap();
-        let lane = connection.open_uni().await.unwrap();
-        Self { connection, control, lane, _answers: answers, receiving, _nodes: nodes, target, _endpoint }
-    }
-
-    async fn say(&mut self, frame: Lane) -> &mut Self {
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        self.raw(&bytes).await
-    }
-
-    async fn raw(&mut self, bytes: &[u8]) -> &mut Self {
-        // It may be closed by now: that is what is waited for.
-        self.lane.write_all(bytes).await.ok();
-        self
-    }
-
-    /// Waits for the end: the receiver's code is `expected`, and nothing was verified.
-    async fn ends_with(self, expected: CloseCode) -> TempDir {
-        match self.connection.closed().await {
-            ConnectionError::ApplicationClosed(close) => {
-                let code = CloseCode::from_wire(close.error_code.into_inner());
-                assert_eq!(code, expected, "{}", String::from_utf8_lossy(&close.reason));
-            }
-            error => panic!("{error:?}"),
-        }
-        self.receiving.verified().await.unwrap_err();
-        self.target
-    }
-}
-
-const FILE: EntryKind = EntryKind::File { mode: 0o600 };
-const CHUNK: u32 = 256 * 1024;
-
-fn announce(entry: u32, path: &str) -> Lane {
-    Lane::Announce { entry: EntryId(entry), path: TreePath::new(path).unwrap(), kind: FILE }
-}
-
-fn zeros(index: u32, length: u32) -> Lane {
-    let hash = zero_hash(length as usize);
-    Lane::Chunk(ChunkHeader { entry: EntryId(0), index, length, encoding: Encoding::Zero, hash })
-}
-
-fn raw_chunk(length: u32, hash: Hash) -> Lane {
-    Lane::Chunk(ChunkHeader { entry: EntryId(0), index: 0, length, encoding: Encoding::Raw, hash })
-}
-
-fn finish(size: u64, hash: Hash) -> Lane {
-    Lane::Finish { entry: EntryId(0), size, hash }
-}
+use transship_transfer::core::tree::entry_hash;
 
 /// The bytes of an announcement of `path`, which no honest encoder would give out.
 fn announcement_of(path: &[u8]) -> Vec<u8> {
@@ -290,6 +196,17 @@ async fn more_entries_or_more_zeros_than_the_limit_are_too_much() {
     peer.say(announce(0, "far")).await;
     peer.say(zeros(u32::MAX, CHUNK)).await;
     peer.ends_with(CloseCode::TooMuch).await;
+}
+
+#[tokio::test]
+async fn a_sender_that_says_it_is_there_is_waited_for() {
+    let mut peer = Hostile::new(Limits { silence: Duration::from_millis(300), ..Limits::default() }).await;
+    for _ in 0..10 {
+        peer.say(Lane::Alive).await;
+        let closed = tokio::time::timeout(Duration::from_millis(100), peer.connection.closed()).await;
+        assert!(closed.is_err(), "{closed:?}");
+    }
+    peer.ends_with(CloseCode::Silent).await;
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ impl Receiver<'_> {
     fn deliver(&mut self, (bytes, fill): (Vec<u8>, u8)) {
         let (prefix, body) = bytes.split_first_chunk().unwrap();
         match Lane::decode(Prefix::decode::<Lane>(*prefix).unwrap().tag, body).unwrap() {
+            Lane::Alive => {}
             Lane::Announce { entry, path, kind } => self.session.announce(entry, path, kind).unwrap(),
             Lane::Chunk(header) => match self.session.admit(&header).unwrap() {
                 Admitted::AlreadyHeld => {}

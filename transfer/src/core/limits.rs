@@ -6,22 +6,24 @@ use super::chunk::CHUNK_BYTES;
 
 /// What a receiver takes from one sender before it closes the connection.
 ///
-/// The limits also bound what a hostile sender can make the receiver remember: 33 bytes for each 256 KiB of
-/// `max_bytes`, and up to 700 bytes for each of `max_entries`.
+/// The limits also bound what a hostile sender can make the receiver remember: 33 bytes for each 256 KiB of `max_bytes`
+/// and up to 700 bytes for each of `max_entries`, beside the 8 MiB that may be under way. With the defaults that is less
+/// than 16 MiB a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes in all files together, before compression, holes counted in. Default: 64 GiB; set it to what
-    /// the target has room for.
+    /// Most bytes in all files together, before compression, holes counted in. Default: 32 GiB; set it to what the
+    /// target has room for.
     pub max_bytes: u64,
     /// Most entries. Default: 16,384.
     pub max_entries: u32,
-    /// How long the sender may say nothing at all. It is noticed after one to two times this. Default: 60 s.
+    /// How long the sender may say nothing at all; noticed after one to two times this. An honest sender speaks every
+    /// 10 s ([`ALIVE_INTERVAL`](super::frame::ALIVE_INTERVAL)). Default: 60 s.
     pub silence: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 64 << 30, max_entries: 16_384, silence: Duration::from_secs(60) }
+        Self { max_bytes: 32 << 30, max_entries: 16_384, silence: Duration::from_secs(60) }
     }
 }
 

@@ -33,6 +33,9 @@ pub struct ReceiveSession {
     admitted: u64,
 }
 
+/// How many slots an entry's list grows by: those of 256 MiB.
+const SLOTS_AT_ONCE: usize = 1024;
+
 /// What may lie where nothing is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ground {
@@ -160,6 +163,10 @@ impl ReceiveSession {
             return Err(too_many);
         }
         if missing > 0 {
+            // Not doubled: what a hostile sender makes this grow to is what the limits say, not twice as much.
+            if place >= entry.chunks.capacity() {
+                entry.chunks.reserve_exact(missing + SLOTS_AT_ONCE);
+            }
             entry.chunks.resize(place + 1, Slot::Missing);
             self.slots += missing as u64;
         }

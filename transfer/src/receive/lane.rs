@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::drive::Shared;
 use super::error::ReceiveError;
-use super::place::Job;
+use super::place::{Job, Work, check_zero};
 use crate::core::chunk::ChunkHeader;
 use crate::core::frame::Lane;
 use crate::core::receive::Admitted;
@@ -21,6 +21,7 @@ pub(super) async fn read_lane(
     while let Some(frame) = frames.next().await? {
         shared.heard();
         match frame {
+            Lane::Alive => {}
             Lane::Announce { entry, path, kind } => shared.session().announce(entry, path, kind)?,
             Lane::Chunk(header) => {
                 let Some(job) = read_chunk(header, &mut frames, shared).await? else { continue };
@@ -35,17 +36,25 @@ pub(super) async fn read_lane(
     Ok(())
 }
 
+/// Reads a chunk's payload; a job unless nothing has to be written.
 async fn read_chunk(
     header: ChunkHeader,
     frames: &mut FrameReader,
     shared: &Shared,
 ) -> Result<Option<Job>, ReceiveError> {
     let admitted = shared.session().admit(&header)?;
-    if admitted == Admitted::AlreadyHeld {
-        shared.report();
-        return Ok(None);
+    match admitted {
+        Admitted::AlreadyHeld => shared.report(),
+        Admitted::LeaveHole(path) => {
+            check_zero(&path, &header)?;
+            shared.placed(&header);
+        }
+        Admitted::Clear(path) => return Ok(Some(Job { header, path, work: Work::Clear })),
+        Admitted::Place(path) => {
+            let mut payload = shared.buffers.buffer();
+            frames.exact(&mut payload[..header.payload() as usize]).await?;
+            return Ok(Some(Job { header, path, work: Work::Place(payload) }));
+        }
     }
-    let mut payload = shared.buffers.buffer();
-    frames.exact(&mut payload[..header.payload() as usize]).await?;
-    Ok(Some(Job { header, admitted, payload }))
+    Ok(None)
 }

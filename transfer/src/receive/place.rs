@@ -8,15 +8,22 @@ use super::drive::Shared;
 use super::error::ReceiveError;
 use crate::core::chunk::{self, ChunkHeader, Encoding};
 use crate::core::path::TreePath;
-use crate::core::receive::Admitted;
 use crate::pool::Buffer;
 
-/// A chunk that the session admitted, with its payload at the front of the buffer.
+/// A chunk that the session admitted, with what has to be done.
 #[derive(Debug)]
 pub(super) struct Job {
     pub header: ChunkHeader,
-    pub admitted: Admitted,
-    pub payload: Buffer,
+    pub path: TreePath,
+    pub work: Work,
+}
+
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Decode and verify the payload at the front of the buffer, then write it.
+    Place(Buffer),
+    /// Make a hole.
+    Clear,
 }
 
 /// Jobs for whoever is free.
@@ -35,37 +42,30 @@ pub(super) fn work(queue: &Queue, shared: &Shared) -> Result<(), ReceiveError> {
 }
 
 fn place(job: &Job, decompressor: &mut Decompressor, shared: &Shared) -> Result<(), ReceiveError> {
-    let Job { header, admitted, payload } = job;
-    match admitted {
-        Admitted::Place(path) => {
-            let payload = &payload[..header.payload() as usize];
-            let length = header.length as usize;
-            let mut buffer;
-            let data = match header.encoding {
-                Encoding::Zstd { .. } => {
-                    buffer = shared.buffers.buffer();
-                    let data = &mut buffer[..length];
-                    decompressor.decompress(payload, data).ok_or_else(|| mismatch(path, header))?;
-                    &*data
-                }
-                _ => payload,
-            };
-            if blake3::hash(data) != header.hash {
-                return Err(mismatch(path, header));
-            }
-            shared.store.write(path, header.offset(), data)?;
+    let Job { header, path, work } = job;
+    let Work::Place(payload) = work else {
+        check_zero(path, header)?;
+        return Ok(shared.store.clear(path, header.offset(), header.length.into())?);
+    };
+    let payload = &payload[..header.payload() as usize];
+    let mut buffer;
+    let data = match header.encoding {
+        Encoding::Zstd { .. } => {
+            buffer = shared.buffers.buffer();
+            let data = &mut buffer[..header.length as usize];
+            decompressor.decompress(payload, data).ok_or_else(|| mismatch(path, header))?;
+            &*data
         }
-        Admitted::Clear(path) => {
-            check_zero(path, header)?;
-            shared.store.clear(path, header.offset(), header.length.into())?;
-        }
-        Admitted::LeaveHole(path) => check_zero(path, header)?,
-        Admitted::AlreadyHeld => {}
+        _ => payload,
+    };
+    if blake3::hash(data) != header.hash {
+        return Err(mismatch(path, header));
     }
-    Ok(())
+    Ok(shared.store.write(path, header.offset(), data)?)
 }
 
-fn check_zero(path: &TreePath, header: &ChunkHeader) -> Result<(), ReceiveError> {
+/// Whether zeros have the hash that the frame promises.
+pub(super) fn check_zero(path: &TreePath, header: &ChunkHeader) -> Result<(), ReceiveError> {
     if chunk::zero_hash(header.length as usize) == header.hash { Ok(()) } else { Err(mismatch(path, header)) }
 }
 

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use quinn::SendStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use crate::core::frame::{Frame, Lane};
+use crate::core::frame::{ALIVE_INTERVAL, Frame, Lane};
 use crate::quic::LinkError;
 
 /// What a lane's writer is given.
@@ -28,7 +29,12 @@ pub(super) async fn write_lane(
 ) -> Result<(), LinkError> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut parts = Vec::with_capacity(2 * BATCH);
-    while items.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        match timeout(ALIVE_INTERVAL, items.recv_many(&mut batch, BATCH)).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(_) => batch.push(LaneItem::Frame { frame: Lane::Alive, payload: Bytes::new() }),
+        }
         let mut ended = false;
         for item in batch.drain(..) {
             match item {
@@ -54,7 +60,6 @@ pub(super) async fn write_lane(
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Faults that a test wants to happen: none in a build without them.

@@ -3,6 +3,8 @@
 // Every test binary uses a part of this; what fails here fails the test.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod hostile;
+
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::net::SocketAddr;

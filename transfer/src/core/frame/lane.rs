@@ -8,6 +8,7 @@ use super::super::tree::{EntryKind, FILE};
 use super::fields::{Fields, put_frame, put_path};
 use super::{Frame, FrameError};
 
+const ALIVE: u8 = 0x20;
 const ANNOUNCE: u8 = 0x21;
 const CHUNK: u8 = 0x22;
 const FINISH: u8 = 0x23;
@@ -15,6 +16,9 @@ const FINISH: u8 = 0x23;
 /// What the sender says on a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lane {
+    /// Nothing to send yet, but the sender is there: said when it would else be silent for
+    /// [`ALIVE_INTERVAL`](super::ALIVE_INTERVAL).
+    Alive,
     /// Chunks of this entry will follow. Its size isn't known yet: it may still grow.
     Announce {
         /// Its number from here on.
@@ -40,6 +44,7 @@ pub enum Lane {
 impl Frame for Lane {
     fn cap(tag: u8) -> Option<usize> {
         match tag {
+            ALIVE => Some(0),
             ANNOUNCE => Some(4 + 1 + 4 + 2 + MAX_PATH_BYTES),
             CHUNK => Some(4 + 4 + 4 + 1 + 4 + OUT_LEN),
             FINISH => Some(4 + 8 + OUT_LEN),
@@ -50,6 +55,7 @@ impl Frame for Lane {
     fn decode(tag: u8, body: &[u8]) -> Result<Self, FrameError> {
         let mut fields = Fields(body);
         let frame = match tag {
+            ALIVE => Self::Alive,
             ANNOUNCE => Self::Announce {
                 entry: EntryId(fields.u32()?),
                 kind: decode_kind(&mut fields)?,
@@ -67,6 +73,7 @@ impl Frame for Lane {
 
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
+            Self::Alive => put_frame(out, ALIVE, |_| {}),
             Self::Announce { entry, path, kind } => put_frame(out, ANNOUNCE, |out| {
                 let EntryKind::File { mode } = kind;
                 out.extend(entry.0.to_le_bytes());
@@ -148,6 +155,7 @@ pub(super) fn strategy() -> impl proptest::strategy::Strategy<Value = Lane> {
         ]
     };
     prop_oneof![
+        Just(Lane::Alive),
         (any::<u32>(), "[a-z]{1,200}", 0..0o1000u32).prop_filter_map("a path", |(entry, path, mode)| {
             let path = TreePath::new(&path).ok()?;
             Some(Lane::Announce { entry: EntryId(entry), path, kind: EntryKind::File { mode } })

@@ -7,6 +7,7 @@
 //!   |                                                                 |
 //!   | lane (unidirectional stream, one or more, in parallel):         |
 //!   |   Announce, (Chunk, payload)*, Finish, .. of many entries ----> |   each chunk verified, then placed
+//!   |   or Alive, while there is nothing to send                      |
 //!   |                                                                 |
 //!   | on the first stream: Seal{root, entries, bytes, lanes} -------> |   all lanes at their end, root compared
 //!   | <-------------------------------------------------- Sealed{root}|
@@ -27,11 +28,16 @@ mod lane;
 pub use control::{Answer, Control, MAX_HELD_PER_FRAME, MAX_TICKET_BYTES, Seal};
 pub use lane::Lane;
 
+use std::time::Duration;
+
 use super::path::PathError;
 
 /// The version of the protocol that this crate speaks. Another one is refused with
 /// [`CloseCode::Version`](super::close::CloseCode::Version).
 pub const VERSION: u16 = 1;
+
+/// A sender that has nothing to send says so this often on every lane.
+pub const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The first bytes of either direction of the first stream.
 pub const PREFACE: [u8; 10] = {
@@ -171,7 +177,7 @@ mod tests {
 
     /// A prefix that is right and a body that is anything: gets further than noise does.
     fn tagged() -> impl Strategy<Value = Vec<u8>> {
-        (prop_oneof![0x01..0x04u8, 0x11..0x14u8, 0x21..0x24u8], prop::collection::vec(any::<u8>(), 0..90))
+        (prop_oneof![0x01..0x04u8, 0x11..0x14u8, 0x20..0x24u8], prop::collection::vec(any::<u8>(), 0..90))
             .prop_map(|(tag, body)| {
                 let mut frame = vec![tag];
                 frame.extend((body.len() as u16).to_le_bytes());
