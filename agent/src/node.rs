@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transship_decision::{RunDir, StateDir};
@@ -19,10 +17,6 @@ use crate::target::Arrivals;
 /// How long the other end of a transfer may be silent until it counts as lost: well below the usual freeze budget, so
 /// that what is told then is the loss and not the budget's end.
 const SILENCE: Duration = Duration::from_secs(4);
-
-/// How long nothing may be heard of the other end of a transfer before it counts as lost: a workload stands still
-/// meanwhile.
-const LOST: Duration = Duration::from_secs(4);
 
 /// Everything that the two ends of migrations share on one node.
 #[derive(Debug)]

@@ -1,0 +1,199 @@
+//! Does what the target's machine wants done, until nothing is left.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+use transship_decision::target::{TargetPhase, TargetStep};
+use transship_decision::{Failure, Marker, SignedRecord};
+use transship_proto::cri::ContainerFilter;
+use transship_proto::{Fault, Reason};
+
+use super::arrival::AtWork;
+use super::decision::ask_source;
+use super::hold::resume;
+use crate::faults;
+use crate::host::{blocking, failed, host_cgroup, remove_empty_parent};
+use crate::node::Node;
+use crate::steps::{back_off, name};
+
+/// How long the source may be silent about its decision before it is asked, and between two questions.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How long a killed CRIU may take to be gone.
+const END: Duration = Duration::from_secs(5);
+
+/// Drives one migration to its end on this node.
+pub async fn drive(node: Arc<Node>, arrival: Arc<AtWork>) {
+    let mut creating = Creating::default();
+    let mut changes = arrival.changes();
+    loop {
+        changes.borrow_and_update();
+        if let Some(step) = arrival.ask(|machine| machine.next()) {
+            back_off(arrival.ask(|machine| machine.failures_in_a_row())).await;
+            info!(migration = %arrival.plan.migration, ?step, "begins");
+            faults::at(&format!("target:{}", name(&step)));
+            let result = perform(&node, &arrival, &step).await;
+            if let Err(fault) = &result {
+                warn!(migration = %arrival.plan.migration, ?step, %fault, "failed");
+            }
+            arrival.tell(|machine| machine.finished(&step, result.map_err(failure)));
+            continue;
+        }
+        if arrival.ask(|machine| machine.is_over()) {
+            break;
+        }
+        creating.absent(&node, &arrival);
+        let silent =
+            matches!(arrival.phase(), TargetPhase::Sealed | TargetPhase::Restoring | TargetPhase::Held);
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = creating.next(&arrival) => {}
+            () = tokio::time::sleep(SILENCE), if silent => ask_source(&node, &arrival).await,
+        }
+    }
+    info!(migration = %arrival.plan.migration, phase = ?arrival.phase(), "is over");
+    node.arrivals.remove(&arrival.plan.migration);
+    arrival.end();
+}
+
+/// The calls to the runtime that create and start containers. On a single host nobody else makes them.
+#[derive(Default)]
+struct Creating {
+    names: HashSet<String>,
+    failures: u32,
+    calls: JoinSet<(String, Result<(), Fault>)>,
+}
+
+impl Creating {
+    /// Asks the runtime for every container that is missing and not asked for yet.
+    fn absent(&mut self, node: &Arc<Node>, arrival: &Arc<AtWork>) {
+        for name in arrival.ask(|machine| machine.absent().map(str::to_owned).collect::<Vec<_>>()) {
+            if self.names.insert(name.clone()) {
+                let (node, arrival, failures) = (Arc::clone(node), Arc::clone(arrival), self.failures);
+                self.calls.spawn(async move {
+                    back_off(failures).await;
+                    let result = create(&node, &arrival, &name).await;
+                    (name, result)
+                });
+            }
+        }
+    }
+
+    /// Waits for the end of a call. One that failed counts as a failed restore.
+    async fn next(&mut self, arrival: &AtWork) {
+        let Some(ended) = self.calls.join_next().await else { return std::future::pending().await };
+        match ended {
+            Ok((name, result)) => {
+                self.names.remove(&name);
+                if let Err(fault) = result {
+                    self.failures += 1;
+                    warn!(migration = %arrival.plan.migration, container = name, %fault, "the runtime couldn't start it");
+                    arrival.tell(|machine| machine.create_failed(&name, failure(fault)));
+                }
+            }
+            Err(error) => {
+                warn!(migration = %arrival.plan.migration, %error, "a call to the runtime broke off")
+            }
+        }
+    }
+}
+
+async fn create(node: &Node, arrival: &AtWork, name: &str) -> Result<(), Fault> {
+    let plan = &arrival.plan;
+    let gone =
+        || Fault::new(Reason::RuntimeError, format!("the sandbox of migration {} is gone", plan.migration));
+    let sandbox_id =
+        node.cri.sandboxes_of(plan.pod_uid.as_str()).await?.into_iter().next().ok_or_else(gone)?;
+    let config = plan.container(name).ok_or_else(gone)?;
+    let id = node.cri.create_container(&sandbox_id, &plan.sandbox, config).await?;
+    node.cri.start_container(&id).await
+}
+
+async fn perform(node: &Arc<Node>, arrival: &Arc<AtWork>, step: &TargetStep) -> Result<(), Fault> {
+    let plan = &arrival.plan;
+    let host_error = |error: String| Fault::new(Reason::HostError, error);
+    match step {
+        TargetStep::Adopt => {
+            let record: Option<SignedRecord> = arrival.carried();
+            let missing = || host_error("the record that was carried here is missing".into());
+            node.state
+                .adopt(record.ok_or_else(missing)?)
+                .map(drop)
+                .map_err(|error| host_error(error.to_string()))
+        }
+        TargetStep::Remove(name) => remove(node, arrival, name).await,
+        TargetStep::LowerExpected => {
+            let lowered = node.state.lower(Marker::Expected, &plan.pod_uid, &plan.migration);
+            lowered.map_err(|error| host_error(error.to_string()))
+        }
+        TargetStep::Resume => resume(node, arrival).await,
+        TargetStep::Discard => {
+            for sandbox in node.cri.sandboxes_of(plan.pod_uid.as_str()).await? {
+                forget_marks(node, &sandbox, |_| true).await?;
+                node.cri.remove_sandbox(&sandbox).await?;
+            }
+            remove_empty_parent(plan.sandbox.linux.as_ref().map_or("", |linux| &linux.cgroup_parent))
+        }
+        TargetStep::Clean => {
+            end_restore(arrival).await?;
+            arrival.workspace.remove()?;
+            node.state.mark_done(&plan.migration).map_err(|error| host_error(error.to_string()))?;
+            // Whoever recovers is in the watchdog's cgroup itself; then that goes with the next boot.
+            let watchdog = host_cgroup(&plan.migration, "watchdog")?;
+            blocking(move || {
+                if watchdog.cgroup().wait_empty(END).is_ok() { watchdog.remove() } else { Ok(()) }
+                    .map_err(|error| Fault::new(Reason::HostError, error.to_string()))
+            })
+            .await
+        }
+    }
+}
+
+/// Removes what is left of a container's last restore: first CRIU itself, then the tasks, then the runtime's entry.
+async fn remove(node: &Node, arrival: &AtWork, name: &str) -> Result<(), Fault> {
+    end_restore(arrival).await?;
+    for sandbox in node.cri.sandboxes_of(arrival.plan.pod_uid.as_str()).await? {
+        forget_marks(node, &sandbox, |container| container == name).await?;
+        node.cri.remove_container_named(&sandbox, name).await?;
+    }
+    Ok(())
+}
+
+/// Takes away the wrapper's marks of restored containers of those names: a `start` that would take them won't come.
+async fn forget_marks(node: &Node, sandbox: &str, of: impl Fn(&str) -> bool) -> Result<(), Fault> {
+    let filter = ContainerFilter { pod_sandbox_id: sandbox.into(), ..ContainerFilter::default() };
+    for container in node.cri.containers(filter).await? {
+        let Ok(id) = container.id.parse() else { continue };
+        if container.metadata.is_some_and(|data| of(&data.name)) {
+            let mark = node.run.restored_path(&id);
+            match std::fs::remove_file(&mark) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(format_args!("removing {}", mark.display()))(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No CRIU works on a restore any more.
+async fn end_restore(arrival: &AtWork) -> Result<(), Fault> {
+    let cgroup = arrival.restore_cgroup()?;
+    let ending = move || {
+        cgroup.kill(END).map_err(|error| error.to_string())?;
+        cgroup.remove().map_err(|error| error.to_string())
+    };
+    blocking(move || {
+        ending()
+            .map_err(|error: String| Fault::new(Reason::HostError, format!("CRIU can't be ended: {error}")))
+    })
+    .await
+}
+
+/// A fault as the machine carries it.
+pub(super) fn failure(fault: Fault) -> Failure {
+    Failure::new(fault.reason.as_ref(), fault.message)
+}

@@ -1,0 +1,136 @@
+//! Restored and held still: read back before anybody is told, and let run when the source has released it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tracing::info;
+use transship_checkpoint::log;
+use transship_decision::wire::Request;
+use transship_freezer::{Cgroup, HostCgroup};
+use transship_proto::cri::{ContainerFilter, ContainerState};
+use transship_proto::{Fault, Reason};
+
+use super::arrival::AtWork;
+use crate::grants::Judge;
+use crate::host::{CGROUPS, blocking, criu_fault, host_cgroup, process};
+use crate::node::Node;
+use crate::runtime::{OciRuntime, container_pid};
+
+/// How long the container runtime may take from the end of the OCI runtime until it calls the container running.
+const RUNNING: Duration = Duration::from_secs(10);
+/// How often it is asked: CRI's events are optional, and not every runtime has them.
+const TICK: Duration = Duration::from_millis(3);
+
+/// The runtime that restored has ended: is the container held, with nothing more than its bundle grants?
+pub async fn hold(
+    node: &Arc<Node>,
+    arrival: &Arc<AtWork>,
+    request: &Request,
+    judge: Judge,
+) -> Result<(), Fault> {
+    let id = request.container_id.as_str();
+    let held = held_tasks(arrival, request).await;
+    let cgroup = match held {
+        Ok(cgroup) => cgroup,
+        Err(fault) => return Err(explained(arrival, request, fault)),
+    };
+    let pids = cgroup.processes().map_err(|error| Fault::new(Reason::RestoreFailed, error.to_string()))?;
+    blocking(move || judge.tasks(&pids)).await?;
+
+    info!(migration = %arrival.plan.migration, container = id, "the held tasks may do what their bundle grants, and no more");
+    let running = async {
+        while node.cri.container_state(id).await? != Some(ContainerState::ContainerRunning) {
+            tokio::time::sleep(TICK).await;
+        }
+        Ok::<_, Fault>(())
+    };
+    let late = |_| {
+        Err(Fault::new(
+            Reason::RestoreFailed,
+            format!("the runtime doesn't call container {id} running {RUNNING:?} after its restore"),
+        ))
+    };
+    tokio::time::timeout(RUNNING, running).await.unwrap_or_else(late)?;
+    arrival.keep_held(cgroup);
+    Ok(())
+}
+
+/// The cgroup of the restored container, all of whose tasks are stopped.
+async fn held_tasks(arrival: &AtWork, request: &Request) -> Result<Cgroup, Fault> {
+    let id = request.container_id.as_str();
+    let failed = |what: String| Fault::new(Reason::RestoreFailed, what);
+    let root = request.root.clone().ok_or_else(|| failed("the runtime's root isn't known".into()))?;
+    let state = OciRuntime { program: arrival.plan.oci_program.clone(), root }.state(id).await?;
+    if state.status != "running" {
+        return Err(failed(format!("the OCI runtime calls container {id} {}", state.status)));
+    }
+    let pid = u32::try_from(state.pid).map_err(|_| failed(format!("container {id} has no process")))?;
+    let cgroup = Cgroup::of_pid(pid, CGROUPS.as_ref()).map_err(|error| failed(error.to_string()))?;
+    let pids = cgroup.processes().map_err(|error| failed(error.to_string()))?;
+    let groups = process::look(pids).map_err(|error| failed(error.to_string()))?;
+    match groups.iter().find(|group| !matches!(group.state, 'T' | 'Z')) {
+        Some(moving) => Err(failed(format!(
+            "process {} ({}) isn't held, it is in state {}",
+            moving.pid, moving.name, moving.state
+        ))),
+        None if groups.is_empty() => Err(failed(format!("container {id} has no process"))),
+        None => Ok(cgroup),
+    }
+}
+
+/// CRIU tells what failed only in its log: the first error there is the reason.
+fn explained(arrival: &AtWork, request: &Request, fault: Fault) -> Fault {
+    let file = arrival.workspace.path().join("restore").join(&request.container).join("restore.log");
+    let Ok(text) = std::fs::read_to_string(&file) else { return fault };
+    let found = log::first_error(&text).map(|_| log::explain(&text));
+    arrival.keep_log(text);
+    found.map_or(fault, |found| criu_fault(Reason::RestoreFailed, &found))
+}
+
+/// Lets every task run that was running when the source was frozen.
+pub async fn resume(node: &Node, arrival: &AtWork) -> Result<(), Fault> {
+    let mut cgroups = arrival.held();
+    if cgroups.is_empty() {
+        // Held by an agent before this one.
+        cgroups = find_held(node, arrival).await?;
+    }
+    for cgroup in cgroups {
+        let pids = cgroup.processes().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+        info!(migration = %arrival.plan.migration, tasks = pids.len(), "runs again");
+        for pid in pids {
+            let Some(id) = Pid::from_raw(pid.cast_signed()) else { continue };
+            match kill_process(id, Signal::CONT) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(errno) => {
+                    return Err(Fault::new(
+                        Reason::HostError,
+                        format!("process {pid} can't be continued: {errno}"),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn find_held(node: &Node, arrival: &AtWork) -> Result<Vec<Cgroup>, Fault> {
+    let mut found = Vec::new();
+    for sandbox in node.cri.sandboxes_of(arrival.plan.pod_uid.as_str()).await? {
+        let filter = ContainerFilter { pod_sandbox_id: sandbox, ..ContainerFilter::default() };
+        for container in node.cri.containers(filter).await? {
+            if let Some(pid) = container_pid(&node.cri, &container.id).await? {
+                let cgroup = Cgroup::of_pid(pid, CGROUPS.as_ref());
+                found.push(cgroup.map_err(|error| Fault::new(Reason::HostError, error.to_string()))?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl AtWork {
+    /// The host cgroup in which CRIU works on this migration's restore.
+    pub(super) fn restore_cgroup(&self) -> Result<HostCgroup, Fault> {
+        host_cgroup(&self.plan.migration, "restore")
+    }
+}

@@ -1,0 +1,28 @@
+//! A migration at the node that it comes to.
+//!
+//! ```text
+//! check -> prepare (marker, sandbox, `create` that waits) -> receive (sealed, verified) -> restore (assemble, hold,
+//! read back) -> the source's record -> go
+//! ```
+//!
+//! What comes from outside (a wrapper, a sealed tree, a record) is told to the machine of `transship-decision`;
+//! [`drive`] does what the machine wants done.
+
+mod arrival;
+mod assemble;
+mod check;
+mod decision;
+mod drive;
+mod hold;
+mod prepare;
+mod receive;
+mod recover;
+mod wrapper;
+
+pub use arrival::{Arrival, Arrivals};
+pub use check::check;
+pub use decision::{await_held, decide, state};
+pub use prepare::prepare;
+pub use receive::receive;
+pub use recover::recover;
+pub use wrapper::serve;
