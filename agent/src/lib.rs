@@ -1,6 +1,6 @@
 //! transship's agent: both ends of a migration on one node.
 //!
-//! [`source`] is the end that a workload leaves, [`target`] the one that it comes to; their files mirror each other.
+//! `source` is the end that a workload leaves, `target` the one that it comes to; their files mirror each other.
 //! What decides is in `transship-decision`, what moves bytes in `transship-transfer`, what judges images in
 //! `transship-checkpoint`; here these are tied to a node: its container runtime, its cgroups, its disk.
 

@@ -14,7 +14,8 @@ pub fn check() -> Result<()> {
     eprintln!("ci: documentation");
     let mut doc = cargo();
     doc.args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
-    run(doc.env("RUSTDOCFLAGS", "-D warnings"), "documentation")?;
+    // Private items are documented too, so that links to them lead somewhere.
+    run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"), "documentation")?;
     ensure_cargo_deny()?;
     // Not `advisories`: their database lies where a build machine may not reach.
     step("dependencies", &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])

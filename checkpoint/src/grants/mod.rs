@@ -3,7 +3,7 @@
 //! Capabilities, ids, seccomp filters, limits and mounts of a restored process come from the images, which come from
 //! elsewhere. What must decide is the bundle that this node's own runtime was given. So the images are held against it
 //! before they are restored ([`claims_of_images`]), and each held task is read back afterwards
-//! ([`claims_of_processes`]); [`excess`] is the one judge of both.
+//! ([`claims_of_processes`]); [`excess()`] is the one judge of both.
 //!
 //! ```no_run
 //! # use std::path::Path;

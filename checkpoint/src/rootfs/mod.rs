@@ -1,7 +1,7 @@
 //! The changes that a container made to its root file system, carried as an OCI layer (OCI image specification 1.1,
 //! `layer.md`).
 //!
-//! [`capture`] writes what lies in an overlay's upper directory, [`apply`] puts such a layer onto a mounted root file
+//! [`capture()`] writes what lies in an overlay's upper directory, [`apply()`] puts such a layer onto a mounted root file
 //! system: ours, or the `rootfs-diff.tar` of a checkpoint archive.
 //!
 //! Beyond what the specification has, times keep their nanoseconds and extended attributes their bytes (PAX records as
