@@ -223,10 +223,10 @@ fn machine(dirs: &Dirs, lab: &str, name: &str, cgroups: &Cgroups) -> Machine {
 
 /// Ends and removes whatever there is of a lab. Its lock must be held.
 fn clear(dirs: &Dirs, name: &str, cgroups: &Cgroups) -> Result<()> {
-    machine(dirs, name, CLIENT, cgroups).stop()?;
-    // The nodes have ended with it. What is left of them are cgroups, and processes if their start was cut off.
-    for node in NODES {
-        machine(dirs, name, node.as_str(), cgroups).stop()?;
+    // The client last: its end waits for that of the nodes, which live in it, and what is frozen in one of them ends
+    // only when the node's cgroup is removed.
+    for machine_name in NODES.map(NodeName::as_str).into_iter().chain([CLIENT]) {
+        machine(dirs, name, machine_name, cgroups).stop()?;
     }
     cgroups.remove(&cgroup_of(name))?;
     dirs::remove_tree(&dirs.lab(name))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use transship_decision::{By, Record, Root, SignedRecord, UnixMillis, Verdict};
+use transship_decision::{By, Failure, Record, Root, SignedRecord, UnixMillis, Verdict};
 use transship_freezer::State;
 use transship_proto::v1::AwaitHeldRequest;
 use transship_proto::v1::target_client::TargetClient;
@@ -67,7 +67,13 @@ impl Migration {
                 Record::released(id, pod, root, By::Agent, at)
             }
             Verdict::Kept => {
-                let why = self.machine.trouble().ok_or_else(|| missing("reason to turn back"))?;
+                // None after a restart that found a record: that one stands, whatever this one says.
+                let why = self.machine.trouble().unwrap_or_else(|| {
+                    Failure::new(
+                        Reason::AgentRestarted.as_ref(),
+                        "the agent was restarted; the container runs on",
+                    )
+                });
                 Record::kept(id, pod, why, By::Agent, at)
             }
         };
