@@ -17,7 +17,7 @@ use transship_proto::v1::target_server::TargetServer;
 use transship_proto::{Fault, Reason};
 
 use crate::config::Config;
-use crate::host::{failed, remove_empty_helpers};
+use crate::host::{failed, leave_watchdog, remove_empty_helpers};
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::rpc::{LocalService, SourceService, TargetService, listen};
@@ -89,6 +89,10 @@ pub async fn recover(config: Config, migration: &str) -> Result<(), Fault> {
     let anywhere = if config.listen.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let anywhere = anywhere.parse().map_err(|error| Fault::new(Reason::HostError, format!("{error}")))?;
     let node = Arc::new(Node::new(config, anywhere)?);
+    if let Err(fault) = leave_watchdog(&migration) {
+        // Where the root takes no process: then the next agent removes what is left.
+        warn!(%migration, %fault, "stays where it was started");
+    }
     let socket = node.run.runtime_socket();
     if std::os::unix::net::UnixStream::connect(&socket).is_err() {
         node.tasks.spawn(target::serve(Arc::clone(&node), bind(&socket)?));

@@ -1,10 +1,12 @@
 //! What the agent does to the node itself, beside the container runtime.
 
+mod exit;
 mod helper;
 mod netfilter;
 pub mod process;
 mod workspace;
 
+pub use exit::Exit;
 pub use helper::Armed;
 pub use netfilter::sweep;
 pub use workspace::Workspace;
@@ -14,7 +16,7 @@ use std::path::Path;
 
 use transship_checkpoint::log::CriuFailure;
 use transship_decision::MigrationId;
-use transship_freezer::HostCgroup;
+use transship_freezer::{HostCgroup, join};
 use transship_proto::{Fault, Reason};
 
 /// Where cgroups are mounted.
@@ -24,6 +26,17 @@ pub const CGROUPS: &str = "/sys/fs/cgroup";
 pub fn host_cgroup(migration: &MigrationId, kind: &str) -> Result<HostCgroup, Fault> {
     HostCgroup::create(CGROUPS.as_ref(), &helper_name(migration, kind))
         .map_err(|error| Fault::new(Reason::HostError, format!("a cgroup for the {kind}: {error}")))
+}
+
+/// Takes this process out of the watchdog's cgroup, in which a watchdog's recovery begins: who ends a migration removes
+/// that cgroup, and can't while it is in there itself.
+pub fn leave_watchdog(migration: &MigrationId) -> Result<(), Fault> {
+    let watchdog = host_cgroup(migration, "watchdog")?;
+    let roots: Vec<_> =
+        watchdog.paths().iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+    join(&roots, std::process::id()).map_err(|error| {
+        Fault::new(Reason::HostError, format!("the watchdog's cgroup can't be left: {error}"))
+    })
 }
 
 fn helper_name(migration: &MigrationId, kind: &str) -> String {

@@ -289,6 +289,21 @@ pub(super) fn failure(fault: Fault) -> Failure {
     Failure::new(fault.reason.as_ref(), fault.message)
 }
 
+/// Keeps CRIU's log of what failed beside the record, and says where: `NODE:FILE`; nothing if there is none.
+fn kept_log(migration: &Migration) -> String {
+    if migration.criu_log.is_empty() {
+        return String::new();
+    }
+    let file = migration.node.state.migration_path(&migration.id).join("criu.log");
+    match std::fs::write(&file, &migration.criu_log) {
+        Ok(()) => format!("{}:{}", migration.node.name(), file.display()),
+        Err(error) => {
+            warn!(migration = %migration.id, %error, log = migration.criu_log, "CRIU's log can't be kept; here it is");
+            "in the agent's own log".into()
+        }
+    }
+}
+
 fn conclude(migration: &mut Migration) {
     for (step, failure) in migration.machine.leftovers() {
         warn!(migration = %migration.id, ?step, %failure, "something is left to be looked after");
@@ -312,7 +327,7 @@ fn conclude(migration: &mut Migration) {
         bytes: Some(bytes),
         target_container: prepared.container_ids.into_iter().next().unwrap_or_default(),
         target_ip: prepared.pod_ip,
-        criu_log: std::mem::take(&mut migration.criu_log),
+        criu_log: kept_log(migration),
         ..v1::Outcome::default()
     });
     migration.node.departures.free(&migration.id);

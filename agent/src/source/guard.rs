@@ -1,19 +1,14 @@
 //! What stands beside a freeze: the watchdog outside the agent, the fence, and the alarms within.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 use transship_decision::Marker;
 use transship_freezer::HostCgroup;
 use transship_proto::{Fault, Reason};
 
 use super::drive::Migration;
-use crate::host::{failed, host_cgroup};
+use crate::host::{Exit, host_cgroup};
 use crate::plan::Side;
 use crate::watchdog::Watchdog;
 
@@ -31,7 +26,7 @@ pub struct Guard {
 #[derive(Debug, Clone)]
 pub struct Watch {
     until: Instant,
-    process: Arc<AsyncFd<OwnedFd>>,
+    process: Exit,
 }
 
 /// What ends a freeze from outside.
@@ -63,7 +58,7 @@ impl Watch {
                 Reason::FreezeBudgetExceeded,
                 "the workload stood still as long as it may, and runs on; give it a larger freeze budget or move it when it is smaller",
             )),
-            _ = self.process.ready(Interest::READABLE) => Alarm::ProcessGone(Fault::new(
+            () = self.process.wait() => Alarm::ProcessGone(Fault::new(
                 Reason::WorkloadEnded,
                 "the container's first process ended while it was being captured",
             )),
@@ -75,23 +70,12 @@ impl Migration {
     /// Starts the process that thaws the workload if this agent can't.
     pub(super) async fn start_watchdog(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?.clone();
-        let gone = |errno: rustix::io::Errno| {
-            Fault::new(Reason::WorkloadEnded, format!("process {} can't be watched: {errno}", plan.pid))
-        };
-        let pid = Pid::from_raw(plan.pid.cast_signed()).ok_or_else(|| gone(rustix::io::Errno::SRCH))?;
-        let process = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(gone)?;
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe for descriptors that aren't owned; this one is"
-        )]
-        let process = AsyncFd::with_interest(process, Interest::READABLE)
-            .map_err(failed("watching the container's first process"))?;
-
+        let process = Exit::of(plan.pid)?;
         let capture = self.capture_cgroup()?;
         let side = Side::Source { plan: &plan, capture: capture.cgroup().path() };
         let watchdog = Watchdog::start(&self.node, &self.id, side).await?;
         let until = Instant::now() + Duration::from_millis(plan.budget_ms.into());
-        self.guard = Some(Guard { watchdog, watch: Watch { until, process: Arc::new(process) } });
+        self.guard = Some(Guard { watchdog, watch: Watch { until, process } });
         Ok(())
     }
 

@@ -21,6 +21,8 @@ use crate::steps::{back_off, name};
 
 /// How long the source may be silent about its decision before it is asked, and between two questions.
 const SILENCE: Duration = Duration::from_secs(3);
+/// How long the source may take from the target's preparation until it opens the transfer.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a killed CRIU may take to be gone.
 const END: Duration = Duration::from_secs(5);
 
@@ -51,6 +53,11 @@ pub async fn drive(node: Arc<Node>, arrival: Arc<AtWork>) {
             _ = changes.changed() => {}
             () = creating.next(&arrival) => {}
             () = tokio::time::sleep(SILENCE), if silent => ask_source(&node, &arrival).await,
+            // Before the seal nothing is lost by giving up, and a source that died would never come.
+            () = tokio::time::sleep(PATIENCE), if arrival.phase() == TargetPhase::Expecting => {
+                let why = format!("the source didn't begin to send its state within {PATIENCE:?}");
+                arrival.give_up(Failure::new(Reason::ConnectionLost.as_ref(), why));
+            }
         }
     }
     info!(migration = %arrival.plan.migration, phase = ?arrival.phase(), "is over");
@@ -140,7 +147,7 @@ async fn perform(node: &Arc<Node>, arrival: &Arc<AtWork>, step: &TargetStep) -> 
             end_restore(arrival).await?;
             arrival.workspace.remove()?;
             node.state.mark_done(&plan.migration).map_err(|error| host_error(error.to_string()))?;
-            // Whoever recovers is in the watchdog's cgroup itself; then that goes with the next boot.
+            // A recovery that couldn't leave that cgroup leaves it to the next agent.
             let watchdog = host_cgroup(&plan.migration, "watchdog")?;
             blocking(move || {
                 if watchdog.cgroup().wait_empty(END).is_ok() { watchdog.remove() } else { Ok(()) }

@@ -13,7 +13,7 @@ use transship_proto::{Fault, Reason};
 
 use super::arrival::AtWork;
 use crate::grants::Judge;
-use crate::host::{CGROUPS, blocking, criu_fault, host_cgroup, process};
+use crate::host::{CGROUPS, Exit, blocking, criu_fault, host_cgroup, process};
 use crate::node::Node;
 use crate::runtime::{OciRuntime, container_pid};
 
@@ -22,19 +22,17 @@ const RUNNING: Duration = Duration::from_secs(10);
 /// How often it is asked: CRI's events are optional, and not every runtime has them.
 const TICK: Duration = Duration::from_millis(3);
 
-/// The runtime that restored has ended: is the container held, with nothing more than its bundle grants?
+/// The runtime that restored has ended: is the container held, with nothing more than its bundle grants? If so, this
+/// tells when its first process ends.
 pub async fn hold(
     node: &Arc<Node>,
     arrival: &Arc<AtWork>,
     request: &Request,
     judge: Judge,
-) -> Result<(), Fault> {
+) -> Result<Exit, Fault> {
     let id = request.container_id.as_str();
     let held = held_tasks(arrival, request).await;
-    let cgroup = match held {
-        Ok(cgroup) => cgroup,
-        Err(fault) => return Err(explained(arrival, request, fault)),
-    };
+    let (cgroup, exit) = held.map_err(|fault| explained(arrival, request, fault))?;
     let pids = cgroup.processes().map_err(|error| Fault::new(Reason::RestoreFailed, error.to_string()))?;
     blocking(move || judge.tasks(&pids)).await?;
 
@@ -53,11 +51,11 @@ pub async fn hold(
     };
     tokio::time::timeout(RUNNING, running).await.unwrap_or_else(late)?;
     arrival.keep_held(cgroup);
-    Ok(())
+    Ok(exit)
 }
 
-/// The cgroup of the restored container, all of whose tasks are stopped.
-async fn held_tasks(arrival: &AtWork, request: &Request) -> Result<Cgroup, Fault> {
+/// The cgroup of the restored container, all of whose tasks are stopped, and the end of its first process.
+async fn held_tasks(arrival: &AtWork, request: &Request) -> Result<(Cgroup, Exit), Fault> {
     let id = request.container_id.as_str();
     let failed = |what: String| Fault::new(Reason::RestoreFailed, what);
     let root = request.root.clone().ok_or_else(|| failed("the runtime's root isn't known".into()))?;
@@ -66,6 +64,7 @@ async fn held_tasks(arrival: &AtWork, request: &Request) -> Result<Cgroup, Fault
         return Err(failed(format!("the OCI runtime calls container {id} {}", state.status)));
     }
     let pid = u32::try_from(state.pid).map_err(|_| failed(format!("container {id} has no process")))?;
+    let exit = Exit::of(pid)?;
     let cgroup = Cgroup::of_pid(pid, CGROUPS.as_ref()).map_err(|error| failed(error.to_string()))?;
     let pids = cgroup.processes().map_err(|error| failed(error.to_string()))?;
     let groups = process::look(pids).map_err(|error| failed(error.to_string()))?;
@@ -75,7 +74,7 @@ async fn held_tasks(arrival: &AtWork, request: &Request) -> Result<Cgroup, Fault
             moving.pid, moving.name, moving.state
         ))),
         None if groups.is_empty() => Err(failed(format!("container {id} has no process"))),
-        None => Ok(cgroup),
+        None => Ok((cgroup, exit)),
     }
 }
 

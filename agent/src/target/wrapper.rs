@@ -16,7 +16,7 @@ use super::assemble::assemble;
 use super::drive::failure;
 use super::hold::hold;
 use crate::faults;
-use crate::host::failed;
+use crate::host::{Exit, failed};
 use crate::node::Node;
 
 /// Serves the wrapper's socket until the agent ends.
@@ -109,9 +109,27 @@ async fn restore(
             info!(%error, "the wrapper had gone on");
         });
     }
-    arrival.tell(|machine| machine.restore_ended(&request.container, result.map_err(failure)));
+    match result {
+        Ok(exit) => {
+            arrival.tell(|machine| machine.restore_ended(&request.container, Ok(())));
+            let (arrival, container) = (Arc::clone(arrival), request.container.clone());
+            node.tasks.spawn(async move { watch(&arrival, &container, &exit).await });
+        }
+        Err(fault) => arrival.tell(|machine| machine.restore_ended(&request.container, Err(failure(fault)))),
+    }
     faults::at("target:held");
     Ok(())
+}
+
+/// Tells if a held container dies: a liveness probe or the OOM killer may take it, and then it is restored again.
+async fn watch(arrival: &AtWork, container: &str, exit: &Exit) {
+    tokio::select! {
+        () = exit.wait() => {
+            info!(migration = %arrival.plan.migration, container, "its first process has ended");
+            arrival.tell(|machine| machine.died(container));
+        }
+        () = arrival.over.cancelled() => {}
+    }
 }
 
 async fn restored(
@@ -119,7 +137,7 @@ async fn restored(
     arrival: &Arc<AtWork>,
     request: &Request,
     stream: &mut UnixStream,
-) -> Result<(), Fault> {
+) -> Result<Exit, Fault> {
     let (how, judge) = assemble(node, arrival, request).await?;
     info!(migration = %arrival.plan.migration, container = request.container, "everything is in its place; the runtime restores");
     reply(stream, &Reply::Restore(how)).await?;

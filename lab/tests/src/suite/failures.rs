@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use transship_lab::{Lab, NodeName};
 use transship_proto::cri::Mount;
 
@@ -37,12 +37,13 @@ fn fails(lab: &Lab, reasons: &[&str], fail: impl FnOnce() -> Result<Report>) -> 
     let before = Footprint::of(lab)?;
     fail()?.failed_with(reasons)?;
     counter.runs_on()?;
-    before.awaited(lab, CLEAN)?;
-    counter.has_written_each_number_once()?;
-
+    node::await_the_end_of_all_migrations(lab)?;
     for node in lab.nodes() {
         node::agent_without_faults(node)?;
     }
+    before.awaited(lab, CLEAN)?;
+    counter.has_written_each_number_once()?;
+
     let count = counter.count()?;
     migrate(lab, "counter", HERE)?;
     counter.runs_on_at(HERE.peer(), count)
@@ -135,7 +136,8 @@ fn a_file_that_the_target_lacks(lab: &Lab) -> Result<()> {
         "it doesn't say which file is missing: {}",
         report.message
     );
-    ensure!(report.criu_log.contains("Error ("), "CRIU's log isn't kept: {}", report.criu_log);
+    let file = report.criu_log.strip_prefix("a:").context("CRIU's log isn't kept on the source")?;
+    ensure!(a.run(&["cat", file])?.contains("Error ("), "{file} isn't CRIU's log");
     counter.runs_on()?;
     before.awaited(lab, CLEAN)
 }
