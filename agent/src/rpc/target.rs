@@ -9,6 +9,8 @@ use transship_proto::v1::{
     PrepareRequest, PrepareResponse, StateRequest, StateResponse,
 };
 
+use transship_proto::{Fault, Reason};
+
 use super::caller;
 use crate::node::Node;
 use crate::target;
@@ -26,7 +28,12 @@ impl Target for TargetService {
 
     async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<PrepareResponse>, Status> {
         let source = caller(&request)?;
-        Ok(Response::new(target::prepare(&self.0, source, request.into_inner()).await?))
+        // In a task of its own: a caller that goes away must not leave half of it behind.
+        let node = Arc::clone(&self.0);
+        let preparing =
+            self.0.tasks.spawn(async move { target::prepare(&node, source, request.into_inner()).await });
+        let prepared = preparing.await.map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+        Ok(Response::new(prepared?))
     }
 
     async fn await_held(
@@ -39,8 +46,8 @@ impl Target for TargetService {
 
     // Whoever carries it: the source's signature is what counts.
     async fn decide(&self, request: Request<DecideRequest>) -> Result<Response<DecideResponse>, Status> {
-        caller(&request)?;
-        let state = target::decide(&self.0, &request.get_ref().record).await?;
+        let carrier = caller(&request)?;
+        let state = target::decide(&self.0, &carrier, &request.get_ref().record).await?;
         Ok(Response::new(DecideResponse { state: state.into() }))
     }
 

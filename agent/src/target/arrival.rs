@@ -1,6 +1,6 @@
 //! A migration that comes here: what outlives an agent, and what doesn't.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -191,21 +191,34 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The migrations that come to this node.
 #[derive(Debug, Default)]
-pub struct Arrivals(Mutex<HashMap<MigrationId, Arc<AtWork>>>);
+pub struct Arrivals {
+    at_work: Mutex<HashMap<MigrationId, Arc<AtWork>>>,
+    refused: Mutex<HashSet<MigrationId>>,
+}
 
 impl Arrivals {
     /// Adds one.
     pub fn add(&self, arrival: Arc<AtWork>) {
-        held(&self.0).insert(arrival.plan.migration.clone(), arrival);
+        held(&self.at_work).insert(arrival.plan.migration.clone(), arrival);
     }
 
     /// The one of that name, if it is at work.
     pub fn get(&self, migration: &MigrationId) -> Option<Arc<AtWork>> {
-        held(&self.0).get(migration).cloned()
+        held(&self.at_work).get(migration).cloned()
     }
 
     /// Forgets one that is over.
     pub fn remove(&self, migration: &MigrationId) {
-        held(&self.0).remove(migration);
+        held(&self.at_work).remove(migration);
+    }
+
+    /// The source has kept one that isn't known here (yet).
+    pub fn refuse(&self, migration: MigrationId) {
+        held(&self.refused).insert(migration);
+    }
+
+    /// Whether the source has kept it before it came.
+    pub fn is_refused(&self, migration: &MigrationId) -> bool {
+        held(&self.refused).contains(migration)
     }
 }

@@ -10,6 +10,7 @@ use transship_decision::{MigrationId, SignedRecord, Verdict};
 use transship_proto::v1::source_client::SourceClient;
 use transship_proto::v1::{AwaitHeldResponse, RecordRequest, State};
 use transship_proto::{Fault, Reason};
+use transship_transfer::Peer;
 
 use super::arrival::AtWork;
 use crate::node::Node;
@@ -50,11 +51,18 @@ pub async fn await_held(node: &Node, migration: &str) -> Result<AwaitHeldRespons
 }
 
 /// Takes a record, whoever carried it, if the migration's source has signed it; answers when it has been followed.
-pub async fn decide(node: &Node, record: &[u8]) -> Result<State, Fault> {
+pub async fn decide(node: &Node, carrier: &Peer, record: &[u8]) -> Result<State, Fault> {
     let distrust = |why: String| Fault::new(Reason::RecordNotTrusted, why);
     let signed = SignedRecord::decode(record).map_err(|error| distrust(error.to_string()))?;
     let migration = signed.record().migration().clone();
-    let Some(arrival) = node.arrivals.get(&migration) else { return past(node, &migration) };
+    let Some(arrival) = node.arrivals.get(&migration) else {
+        let own = verify(&signed, &carrier.certificate).is_ok();
+        if own && signed.record().verdict() == Verdict::Kept {
+            // Its preparation may still be on the way: it is not to come to life after this.
+            node.arrivals.refuse(migration.clone());
+        }
+        return past(node, &migration);
+    };
     verify(&signed, &CertificateDer::from(arrival.plan.source_certificate.as_slice()))?;
     follow(&arrival, signed)?;
     let followed = arrival.until(|machine| match machine.phase() {

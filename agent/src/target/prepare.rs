@@ -72,6 +72,13 @@ pub async fn prepare(
     let machine = Target::new(plan.names());
     let arrival = Arc::new(AtWork::new(plan, workspace, machine, lock));
     node.arrivals.add(Arc::clone(&arrival));
+    // Looked at after it was added, so that a `kept` that comes at any time meets one or the other.
+    if node.arrivals.is_refused(&migration) {
+        arrival.give_up(Failure::new(
+            Reason::Cancelled.as_ref(),
+            "the source has kept it before it was prepared",
+        ));
+    }
 
     let made = make(node, &arrival).await;
     if let Err(fault) = &made {
