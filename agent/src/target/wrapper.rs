@@ -43,7 +43,7 @@ pub async fn serve(node: Arc<Node>, listener: UnixListener) {
 }
 
 async fn answer(node: &Arc<Node>, mut stream: UnixStream, ask: Ask) -> Result<(), Fault> {
-    let request = read(&mut stream).await?;
+    let Some(request) = read(&mut stream).await? else { return Ok(()) };
     info!(pod = %request.pod_uid, container = request.container, "a wrapper asks");
     let marked = node.state.marked(Marker::Expected, &request.pod_uid);
     let Some(migration) = marked.map_err(|error| Fault::new(Reason::HostError, error.to_string()))? else {
@@ -149,7 +149,8 @@ async fn restored(
     hold(node, arrival, request, judge).await
 }
 
-async fn read(stream: &mut UnixStream) -> Result<Request, Fault> {
+/// The request; none from whoever only looked whether somebody listens.
+async fn read(stream: &mut UnixStream) -> Result<Option<Request>, Fault> {
     let unreadable =
         |why: String| Fault::new(Reason::HostError, format!("a wrapper's request can't be read: {why}"));
     let mut line = Vec::new();
@@ -159,6 +160,7 @@ async fn read(stream: &mut UnixStream) -> Result<Request, Fault> {
             return Err(unreadable("it is too long".into()));
         }
         match stream.read(&mut chunk).await.map_err(|error| unreadable(error.to_string()))? {
+            0 if line.is_empty() => return Ok(None),
             0 => return Err(unreadable("it ends half-way".into())),
             read => line.extend_from_slice(chunk.get(..read).unwrap_or_default()),
         }
@@ -167,7 +169,7 @@ async fn read(stream: &mut UnixStream) -> Result<Request, Fault> {
     line.truncate(end);
     let request: Request = wire::decode(&line).map_err(|error| unreadable(error.to_string()))?;
     if request.version == wire::VERSION {
-        Ok(request)
+        Ok(Some(request))
     } else {
         Err(unreadable(format!("version {} is spoken here, not {}", wire::VERSION, request.version)))
     }
