@@ -59,6 +59,11 @@ pub async fn preflight(node: &Node, wanted: &str, address: &str) -> Result<Clear
     }
     let (cgroup, memory, warnings) = look_at_tasks(&container)?;
     let own = facts::gather(node.name(), &node.cri, &handler).await?;
+    if !own.runtime.starts_with("runc ") {
+        let what =
+            format!("{} runs containers by {}; this version moves what runc runs", own.node, own.runtime);
+        return Err(Fault::new(Reason::NoCapturePath, what));
+    }
 
     let target = dial(&node.identity, address).await?;
     if target.peer.name == node.name() {
