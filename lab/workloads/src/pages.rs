@@ -14,7 +14,8 @@ pub struct Page([u64; WORDS]);
 /// one are all found out.
 fn content(index: u64, version: u64) -> impl Iterator<Item = u64> {
     // splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators)
-    let mut state = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ version.rotate_left(32);
+    // The start isn't a multiple of the generator's own step, or a page would be its neighbour, one word further on.
+    let mut state = index.wrapping_mul(0xd1b5_4a32_d192_ed03) ^ version.rotate_left(32);
     let noise = std::iter::repeat_with(move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -94,6 +95,17 @@ mod tests {
             assert_eq!(memory.bad(), 1, "word {word}");
             memory.pages[3].0[word] ^= 1;
         }
+    }
+
+    #[test]
+    fn pages_share_no_words_so_that_they_compress_to_half_and_no_further() {
+        let memory = Memory::new(4);
+        let mut words: Vec<u64> =
+            memory.pages.iter().flat_map(|page| &page.0[2..WORDS / 2]).copied().collect();
+        let all = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), all);
     }
 
     #[test]
