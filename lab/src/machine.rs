@@ -25,7 +25,7 @@ const READY: &str = "/run/lab-ready";
 #[derive(Clone, Debug)]
 pub struct Machine {
     name: String,
-    /// upper, work, root, containerd; `init` (the record of the process), `machine.log`.
+    /// upper, work, root, containerd, transship; `init` (the record of the process), `machine.log`.
     folder: PathBuf,
     /// Below every hierarchy's root.
     cgroup: PathBuf,

@@ -5,12 +5,15 @@ set -eu
 # /proc is still the host's here, so this is the host's number.
 read -r pid rest </proc/self/stat
 
-# The overlay keeps /etc and the like per machine; containerd's snapshots need a file system that isn't one.
-mkdir -p "$DISK/upper" "$DISK/work" "$DISK/root" "$DISK/containerd"
+# The overlay keeps /etc and the like per machine. containerd's snapshots need a file system that isn't one, and
+# transship's records should lie on what a real node has there, a plain disk.
+mkdir -p "$DISK/upper" "$DISK/work" "$DISK/root"
 mount -t overlay -o "lowerdir=$ROOT,upperdir=$DISK/upper,workdir=$DISK/work" overlay "$DISK/root"
 cd "$DISK/root"
-mkdir -p var/lib/containerd
-mount --bind "$DISK/containerd" var/lib/containerd
+for name in containerd transship; do
+    mkdir -p "$DISK/$name" "var/lib/$name"
+    mount --bind "$DISK/$name" "var/lib/$name"
+done
 
 mount -t proc proc proc
 mount -t sysfs sysfs sys
