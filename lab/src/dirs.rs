@@ -1,6 +1,6 @@
 //! Where a lab keeps its things: one folder on a disk, shared by all labs of the machine.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Result};
@@ -55,6 +55,11 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
         fs::create_dir_all(parent).at("make", parent)?;
     }
     let file = File::create(&path).at("create", &path)?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => eprintln!("waiting for whoever holds {}", path.display()),
+        Err(TryLockError::Error(error)) => return Err(error).at("lock", path),
+    }
     file.lock().at("lock", &path)?;
     Ok(file)
 }

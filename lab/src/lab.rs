@@ -1,6 +1,6 @@
 //! A lab: the client and its two nodes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -178,14 +178,21 @@ impl Lab {
 
 /// A lab that goes down when this is dropped, however the test that holds it ends.
 #[derive(Debug)]
-pub struct LabGuard(Lab);
+pub struct LabGuard {
+    lab: Lab,
+    /// Two programs that want a fresh lab of one name have it one after the other.
+    _owner: File,
+}
 
 impl LabGuard {
-    /// Brings up a fresh lab: one of that name that is still there goes down first.
+    /// Brings up a fresh lab: one of that name that is still there goes down first. Waits while another program
+    /// holds a guard of that name.
     pub fn up(options: &LabOptions) -> Result<Self> {
+        options.check()?;
+        let owner = dirs::lock(&Dirs::from_env().lab(&format!("{}.owner", options.name)))?;
         Lab::take_down(&options.name)?;
         match Lab::up(options) {
-            Ok(lab) => Ok(LabGuard(lab)),
+            Ok(lab) => Ok(LabGuard { lab, _owner: owner }),
             Err(error) => {
                 // The first error is the one worth telling.
                 Lab::take_down(&options.name).ok();
@@ -199,14 +206,14 @@ impl Deref for LabGuard {
     type Target = Lab;
 
     fn deref(&self) -> &Lab {
-        &self.0
+        &self.lab
     }
 }
 
 impl Drop for LabGuard {
     fn drop(&mut self) {
-        if let Err(error) = Lab::take_down(&self.0.name) {
-            eprintln!("lab `{}` could not be taken down: {error}", self.0.name);
+        if let Err(error) = Lab::take_down(&self.lab.name) {
+            eprintln!("lab `{}` could not be taken down: {error}", self.lab.name);
         }
     }
 }
