@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::build;
-use libtest::Totals;
+use libtest::{Seen, Totals};
 
 /// Which tests.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,5 +84,7 @@ fn run_suite(suite: Suite, filter: Option<&str>) -> Result<Totals> {
     if let Some(filter) = filter {
         command.arg(filter);
     }
-    libtest::run(&mut command)
+    // Scenarios are few and take seconds each.
+    let least = if suite == Suite::Lab { Seen::Routine } else { Seen::News };
+    libtest::run(&mut command, least)
 }

@@ -23,15 +23,12 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// Rust's harness says why behind the outcome, libtest-mimic in front of the name, as the test's kind.
+    /// Rust's harness says why as `ignored, WHY`, libtest-mimic as `ignored (WHY)`.
     fn new(name: &str, why: &str) -> Self {
-        let kind = name.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-        let (why, test) = match kind {
-            Some((kind, test)) if why.is_empty() => (kind, test),
-            _ => (why, name),
-        };
+        let why = why.strip_prefix(", ").unwrap_or(why);
+        let why = why.strip_prefix(" (").and_then(|why| why.strip_suffix(')')).unwrap_or(why);
         let why = if why.is_empty() { "marked as ignored" } else { why };
-        Skipped { test: test.to_owned(), why: why.to_owned() }
+        Skipped { test: name.to_owned(), why: why.to_owned() }
     }
 }
 
@@ -50,22 +47,29 @@ impl Totals {
                 line.trim().is_empty() || line.starts_with("running ") || line.starts_with("test result: ok");
             return if chatter { Seen::Chatter } else { Seen::News };
         };
-        match outcome.split_once(", ").unwrap_or((outcome, "")) {
-            ("ok", _) => self.passed += 1,
-            ("FAILED", _) => self.failed += 1,
-            ("ignored", why) => {
-                self.skipped.push(Skipped::new(name, why));
-                return Seen::Chatter;
-            }
-            _ => return Seen::News,
+        // libtest-mimic pads names, so that the outcomes stand below each other.
+        let name = name.trim_end();
+        if let Some(why) = outcome.strip_prefix("ignored") {
+            self.skipped.push(Skipped::new(name, why));
+            return Seen::Routine;
         }
-        if outcome == "ok" { Seen::Chatter } else { Seen::News }
+        match outcome {
+            "ok" => self.passed += 1,
+            "FAILED" => self.failed += 1,
+            _ => {}
+        }
+        if outcome == "ok" { Seen::Routine } else { Seen::News }
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Seen {
+/// What a person needs to see of a line.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seen {
+    /// A failure, or what a failed test said.
     News,
+    /// A test that ended as it should: worth a line where tests are few and slow.
+    Routine,
+    /// Nothing.
     Chatter,
 }
 
@@ -75,15 +79,15 @@ impl fmt::Display for Totals {
     }
 }
 
-/// Runs a test program, shows what is worth seeing and counts.
-pub fn run(command: &mut Command) -> Result<Totals> {
+/// Runs a test program, shows its output up to `least` and counts.
+pub fn run(command: &mut Command, least: Seen) -> Result<Totals> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("start the tests")?;
     let stdout = child.stdout.take().context("read what the tests print")?;
     let mut totals = Totals::default();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.context("read what the tests print")?;
         let line = String::from_utf8_lossy(&line);
-        if totals.read(&line) == Seen::News {
+        if totals.read(&line) <= least {
             println!("{line}");
         }
     }
@@ -108,7 +112,7 @@ test src/lib.rs - doc (line 3) ... ok
 test a::bad ... FAILED
 test a::not_here ... ignored, no netem on this kernel
 test a::later ... ignored
-test [this host has cgroup v2 only] lab::v1 ... ignored
+test lab::v1    ... ignored (this host has cgroup v2 only)
 
 failures:
 thread 'a::bad' panicked
