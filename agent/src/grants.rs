@@ -79,7 +79,10 @@ impl Judge {
         let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
         Err(Fault::new(
             Reason::GrantExceeded,
-            format!("{whose} may do more than the bundle grants: {}{more}", said.join("; ")),
+            format!(
+                "{whose} may do more than the bundle grants: {}{more}; find out how the container came by that, then start it anew",
+                said.join("; ")
+            ),
         ))
     }
 }

@@ -2,12 +2,14 @@
 
 mod exit;
 mod helper;
+mod mounts;
 mod netfilter;
 pub mod process;
 mod workspace;
 
 pub use exit::Exit;
 pub use helper::Armed;
+pub use mounts::unmount_below;
 pub use netfilter::sweep;
 pub use workspace::Workspace;
 

@@ -4,12 +4,11 @@ use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use procfs::process::Process;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, mount};
 use transship_decision::{MigrationId, RunDir};
 use transship_proto::Fault;
 
-use super::failed;
+use super::{failed, unmount_below};
 
 /// A size-limited tmpfs that holds one migration's images on this node, readable by root alone.
 #[derive(Debug, Clone)]
@@ -51,18 +50,7 @@ impl Workspace {
     /// Removes it with everything in it. What is mounted inside goes first: a killed CRIU leaves all cgroup
     /// hierarchies mounted in its work folder, and a deletion must not walk into those.
     pub fn remove(&self) -> Result<(), Fault> {
-        let mounts = Process::myself().and_then(|me| me.mountinfo());
-        let mounts =
-            mounts.map_err(|error| failed("reading the agent's own mounts")(std::io::Error::other(error)))?;
-        let mut inside: Vec<_> = mounts
-            .into_iter()
-            .map(|mount| mount.mount_point)
-            .filter(|point| point.starts_with(&self.path))
-            .collect();
-        while let Some(point) = inside.pop() {
-            let doing = format!("unmounting {}", point.display());
-            unmount(&point, UnmountFlags::DETACH).map_err(|errno| failed(doing)(errno.into()))?;
-        }
+        unmount_below(&self.path)?;
         match fs::remove_dir(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(failed(format_args!("removing {}", self.path.display()))(error))

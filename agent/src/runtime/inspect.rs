@@ -252,10 +252,15 @@ pub async fn container_pid(cri: &Cri, id: &str) -> Result<Option<u32>, Fault> {
     Ok(Some(info.pid).filter(|pid| *pid != 0))
 }
 
+/// The OCI runtime of a container, running or not.
+pub async fn oci_runtime_of(cri: &Cri, id: &str) -> Result<OciRuntime, Fault> {
+    let info: Info<ContainerConfig> = parse(&cri.container(id).await?.info, &format!("container {id}"))?;
+    Ok(info.oci_runtime())
+}
+
 /// The OCI bundle of a container that runs.
 pub async fn bundle_of(cri: &Cri, id: &str) -> Result<PathBuf, Fault> {
-    let info: Info<ContainerConfig> = parse(&cri.container(id).await?.info, &format!("container {id}"))?;
-    Ok(info.oci_runtime().state(id).await?.bundle)
+    Ok(oci_runtime_of(cri, id).await?.state(id).await?.bundle)
 }
 
 /// The first process of a sandbox.

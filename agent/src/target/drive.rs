@@ -8,14 +8,14 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 use transship_decision::target::{TargetPhase, TargetStep};
 use transship_decision::{Failure, Marker, SignedRecord};
-use transship_proto::cri::ContainerFilter;
 use transship_proto::{Fault, Reason};
 
 use super::arrival::AtWork;
 use super::decision::ask_source;
+use super::discard;
 use super::hold::resume;
 use crate::faults;
-use crate::host::{blocking, failed, host_cgroup, remove_empty_parent};
+use crate::host::{blocking, host_cgroup};
 use crate::node::Node;
 use crate::steps::{back_off, name};
 
@@ -23,7 +23,7 @@ use crate::steps::{back_off, name};
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long the source may take from the target's preparation until it opens the transfer.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a killed CRIU may take to be gone.
+/// How long the watchdog may take to be gone.
 const END: Duration = Duration::from_secs(5);
 
 /// Drives one migration to its end on this node.
@@ -130,21 +130,15 @@ async fn perform(node: &Arc<Node>, arrival: &Arc<AtWork>, step: &TargetStep) -> 
                 .map(drop)
                 .map_err(|error| host_error(error.to_string()))
         }
-        TargetStep::Remove(name) => remove(node, arrival, name).await,
+        TargetStep::Remove(name) => discard::container(node, arrival, name).await,
         TargetStep::LowerExpected => {
             let lowered = node.state.lower(Marker::Expected, &plan.pod_uid, &plan.migration);
             lowered.map_err(|error| host_error(error.to_string()))
         }
         TargetStep::Resume => resume(node, arrival).await,
-        TargetStep::Discard => {
-            for sandbox in node.cri.sandboxes_of(plan.pod_uid.as_str()).await? {
-                forget_marks(node, &sandbox, |_| true).await?;
-                node.cri.remove_sandbox(&sandbox).await?;
-            }
-            remove_empty_parent(plan.sandbox.linux.as_ref().map_or("", |linux| &linux.cgroup_parent))
-        }
+        TargetStep::Discard => discard::everything(node, arrival).await,
         TargetStep::Clean => {
-            end_restore(arrival).await?;
+            discard::end_restore(arrival).await?;
             arrival.workspace.remove()?;
             node.state.mark_done(&plan.migration).map_err(|error| host_error(error.to_string()))?;
             // A recovery that couldn't leave that cgroup leaves it to the next agent.
@@ -156,48 +150,6 @@ async fn perform(node: &Arc<Node>, arrival: &Arc<AtWork>, step: &TargetStep) -> 
             .await
         }
     }
-}
-
-/// Removes what is left of a container's last restore: first CRIU itself, then the tasks, then the runtime's entry.
-async fn remove(node: &Node, arrival: &AtWork, name: &str) -> Result<(), Fault> {
-    end_restore(arrival).await?;
-    for sandbox in node.cri.sandboxes_of(arrival.plan.pod_uid.as_str()).await? {
-        forget_marks(node, &sandbox, |container| container == name).await?;
-        node.cri.remove_container_named(&sandbox, name).await?;
-    }
-    Ok(())
-}
-
-/// Takes away the wrapper's marks of restored containers of those names: a `start` that would take them won't come.
-async fn forget_marks(node: &Node, sandbox: &str, of: impl Fn(&str) -> bool) -> Result<(), Fault> {
-    let filter = ContainerFilter { pod_sandbox_id: sandbox.into(), ..ContainerFilter::default() };
-    for container in node.cri.containers(filter).await? {
-        let Ok(id) = container.id.parse() else { continue };
-        if container.metadata.is_some_and(|data| of(&data.name)) {
-            let mark = node.run.restored_path(&id);
-            match std::fs::remove_file(&mark) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed(format_args!("removing {}", mark.display()))(error));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-/// No CRIU works on a restore any more.
-async fn end_restore(arrival: &AtWork) -> Result<(), Fault> {
-    let cgroup = arrival.restore_cgroup()?;
-    let ending = move || {
-        cgroup.kill(END).map_err(|error| error.to_string())?;
-        cgroup.remove().map_err(|error| error.to_string())
-    };
-    blocking(move || {
-        ending()
-            .map_err(|error: String| Fault::new(Reason::HostError, format!("CRIU can't be ended: {error}")))
-    })
-    .await
 }
 
 /// A fault as the machine carries it.

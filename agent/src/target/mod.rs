@@ -12,6 +12,7 @@ mod arrival;
 mod assemble;
 mod check;
 mod decision;
+mod discard;
 mod drive;
 mod hold;
 mod prepare;

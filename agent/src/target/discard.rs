@@ -1,0 +1,144 @@
+//! What came here and isn't to run goes again, and with it what a restore leaves that was killed half-way: tasks that
+//! no runtime knows, CRIU's mount of their root, the runtime's folder, their cgroups.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use transship_decision::ContainerId;
+use transship_freezer::Cgroup;
+use transship_proto::cri::ContainerFilter;
+use transship_proto::{Fault, Reason};
+
+use super::arrival::AtWork;
+use crate::host::{CGROUPS, blocking, failed, remove_empty_parent, unmount_below};
+use crate::node::Node;
+use crate::runtime::oci_runtime_of;
+
+/// How long what is killed may take to be gone.
+const END: Duration = Duration::from_secs(5);
+/// How deep container runtimes put a container's cgroup below the root.
+const DEPTH: usize = 8;
+
+/// Removes the sandbox with all that is in it.
+pub async fn everything(node: &Node, arrival: &AtWork) -> Result<(), Fault> {
+    end_restore(arrival).await?;
+    let plan = &arrival.plan;
+    for sandbox in node.cri.sandboxes_of(plan.pod_uid.as_str()).await? {
+        let remains = Remains::of(node, &sandbox, |_| true).await?;
+        remains.end(node).await?;
+        node.cri.remove_sandbox(&sandbox).await?;
+        remains.clear().await?;
+    }
+    remove_empty_parent(plan.sandbox.linux.as_ref().map_or("", |linux| &linux.cgroup_parent))
+}
+
+/// Removes what is left of a container's last restore, so that it can be restored again.
+pub async fn container(node: &Node, arrival: &AtWork, name: &str) -> Result<(), Fault> {
+    end_restore(arrival).await?;
+    for sandbox in node.cri.sandboxes_of(arrival.plan.pod_uid.as_str()).await? {
+        let remains = Remains::of(node, &sandbox, |container| container == name).await?;
+        remains.end(node).await?;
+        node.cri.remove_container_named(&sandbox, name).await?;
+        remains.clear().await?;
+    }
+    Ok(())
+}
+
+/// No CRIU works on a restore any more.
+pub async fn end_restore(arrival: &AtWork) -> Result<(), Fault> {
+    let cgroup = arrival.restore_cgroup()?;
+    let ending = move || {
+        cgroup.kill(END).map_err(|error| error.to_string())?;
+        cgroup.remove().map_err(|error| error.to_string())
+    };
+    blocking(move || {
+        ending()
+            .map_err(|error: String| Fault::new(Reason::HostError, format!("CRIU can't be ended: {error}")))
+    })
+    .await
+}
+
+/// Containers that are to go, each with the OCI runtime's own folder of it.
+#[derive(Debug, Clone)]
+struct Remains(Vec<(ContainerId, PathBuf)>);
+
+impl Remains {
+    /// The containers of those names in a sandbox.
+    async fn of(node: &Node, sandbox: &str, named: impl Fn(&str) -> bool) -> Result<Self, Fault> {
+        let filter = ContainerFilter { pod_sandbox_id: sandbox.into(), ..ContainerFilter::default() };
+        let mut found = Vec::new();
+        for container in node.cri.containers(filter).await? {
+            let Ok(id) = container.id.parse::<ContainerId>() else { continue };
+            if container.metadata.is_some_and(|data| named(&data.name)) {
+                let folder = oci_runtime_of(&node.cri, id.as_str()).await?.root.join(id.as_str());
+                found.push((id, folder));
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// None of their tasks is left, and no `start` finds a mark that calls it restored.
+    async fn end(&self, node: &Node) -> Result<(), Fault> {
+        for (id, _) in &self.0 {
+            let mark = node.run.restored_path(id);
+            unless_gone(fs::remove_file(&mark), || format!("removing {}", mark.display()))?;
+        }
+        let all = self.clone();
+        blocking(move || {
+            for cgroup in all.cgroups().iter().filter_map(|path| Cgroup::at(path).ok()) {
+                cgroup.kill(END).map_err(|error| {
+                    Fault::new(Reason::HostError, format!("what was restored can't be ended: {error}"))
+                })?;
+            }
+            Ok::<_, Fault>(())
+        })
+        .await
+    }
+
+    /// Removes what the runtime has left of them, if anything.
+    async fn clear(self) -> Result<(), Fault> {
+        blocking(move || {
+            for (_, folder) in self.0.iter().filter(|(_, folder)| folder.exists()) {
+                unmount_below(folder)?;
+                unless_gone(fs::remove_dir_all(folder), || format!("removing {}", folder.display()))?;
+            }
+            for path in self.cgroups() {
+                unless_gone(fs::remove_dir(&path), || format!("removing {}", path.display()))?;
+            }
+            Ok::<_, Fault>(())
+        })
+        .await
+    }
+
+    /// Their cgroups in all hierarchies, found by their IDs: every runtime and driver has its own way to the name.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        self.search(Path::new(CGROUPS), DEPTH, &mut found);
+        found
+    }
+
+    fn search(&self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+        // One that goes while it is looked at is gone.
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if depth > 0 {
+                self.search(&entry.path(), depth - 1, found);
+            }
+            let name = entry.file_name();
+            if self.0.iter().any(|(id, _)| name.to_string_lossy().contains(id.as_str())) {
+                found.push(entry.path());
+            }
+        }
+    }
+}
+
+fn unless_gone(result: std::io::Result<()>, doing: impl FnOnce() -> String) -> Result<(), Fault> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(doing())(error)),
+        _ => Ok(()),
+    }
+}
