@@ -16,11 +16,13 @@ pub struct Footprint(BTreeSet<String>);
 
 /// The agents' own sockets.
 const SOCKETS: [&str; 2] = ["agent.sock", "runtime.sock"];
-/// Chains, tables and sets of the packet filter: the node's own, then those of all the network namespaces it has.
+/// The packet filter in all the network namespaces that a node has; without what lets everything pass, such as the
+/// empty table that the first use of iptables leaves.
 const FILTERS: &str = r#"for namespace in /proc/1/ns/net /run/netns/*; do
     [ -e "$namespace" ] || continue
     for list in "nft list ruleset" iptables-save ip6tables-save; do
-        nsenter --net="$namespace" $list 2>/dev/null | sed '/^#/d; s/ \[[0-9:]*\]$//'
+        nsenter --net="$namespace" $list 2>/dev/null | sed -E 's/ \[[0-9:]*\]$//; /^#|^COMMIT|^\*filter|^:[A-Z]+ ACCEPT/d
+            /^table ip6? filter |chain (INPUT|OUTPUT|FORWARD) |type filter hook .* policy accept|^\s*\}?$/d'
     done
 done
 true"#;

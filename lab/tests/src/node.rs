@@ -68,11 +68,6 @@ pub fn processes(node: &Node) -> Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Sends SIGKILL; a process that has ended already is fine.
-pub fn kill(node: &Node, process: &Process) -> Result<()> {
-    Ok(node.run(&["sh", "-c", &format!("kill -KILL {} 2>/dev/null; true", process.pid)]).map(drop)?)
-}
-
 /// Whether the node's agent runs.
 pub fn agent_runs(node: &Node) -> Result<bool> {
     Ok(processes(node)?.iter().any(Process::is_agent))
@@ -171,4 +166,23 @@ pub fn await_the_end_of_all_migrations(lab: &Lab) -> Result<()> {
         until(&what, SOON, || Ok(look()?.is_empty().then_some(())))?;
     }
     Ok(())
+}
+
+/// A process on a node with that name (as the kernel has it, its first 15 letters) and that word in its command, to be
+/// killed without delay: it is found and named as the host has it.
+pub fn hunt(node: &Node, (name, word): (&str, &str)) -> Result<Option<transship_lab::Process>> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let home = namespace(&node.pid()?.to_string());
+    for entry in fs::read_dir("/proc").context("list processes")? {
+        let entry = entry.context("list processes")?;
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        let Ok(number) = pid.parse() else { continue };
+        let named = fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name);
+        let command = || fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let fits = || command().split(|byte| *byte == 0).any(|argument| argument == word.as_bytes());
+        if named && fits() && namespace(&pid) == home {
+            return Ok(transship_lab::Process::with_pid(number));
+        }
+    }
+    Ok(None)
 }

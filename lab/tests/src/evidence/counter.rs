@@ -39,11 +39,6 @@ impl<'a> Counter<'a> {
         Ok(counter)
     }
 
-    /// Where it answers now.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
     /// What it has counted to.
     pub fn count(&self) -> Result<u64> {
         let answer = ask(self.lab, &self.address, "get")?;

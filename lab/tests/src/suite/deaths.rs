@@ -31,6 +31,9 @@ const SOURCE: [&str; 14] = [
 /// Every step of the target.
 const TARGET: [&str; 6] = ["restore", "held", "adopt", "lowerexpected", "resume", "clean"];
 
+/// With no watchdog there is no recovery; but nothing is frozen or fenced yet, and the next agent ends the migration.
+const BEFORE_THE_WATCHDOG: &str = "source:startwatchdog";
+
 /// What becomes of an agent that was killed.
 #[derive(Debug, Clone, Copy)]
 enum Then {
@@ -70,6 +73,10 @@ fn agent_dies(lab: &Lab, whose: NodeName, point: &str, then: Then) -> Result<()>
     }
     // What it is told isn't what counts: it may have been told nothing.
     underway.finish()?;
+    if !node::agent_runs(node)? && point == BEFORE_THE_WATCHDOG {
+        collector.has_heard_one_whole_process(LONGEST)?;
+        node.start_agent(&[])?;
+    }
     node::await_the_end_of_all_migrations(lab)?;
     collector.has_heard_one_whole_process(LONGEST).map(drop)
 }

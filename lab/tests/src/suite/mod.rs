@@ -3,15 +3,27 @@
 mod deaths;
 mod failures;
 mod files;
+mod grants;
+mod host;
+mod kills;
 mod moves;
 mod refusals;
+mod retirement;
 
 use crate::scenario::Scenario;
 
 /// All of them, in the order in which they are played.
 pub fn all() -> Vec<Scenario> {
-    [moves::all(), files::all(), refusals::all(), failures::all(), deaths::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let all = [
+        host::all(),
+        refusals::all(),
+        moves::all(),
+        files::all(),
+        failures::all(),
+        grants::all(),
+        retirement::all(),
+        kills::all(),
+        deaths::all(),
+    ];
+    all.into_iter().flatten().collect()
 }
