@@ -1,10 +1,11 @@
 //! How long a 64 MiB counter stands still, beside the same `runc checkpoint` and `runc restore` by hand.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
-use transship_lab::{AGENT_PORT, Lab, NodeName, Workload};
+use transship_lab::{Lab, NodeName};
 
+use crate::counter::{migrate, start};
 use crate::usage::median;
 
 const NAME: &str = "frozen";
@@ -45,14 +46,12 @@ pub struct Freeze {
 
 /// Moves the counter there and back, and dumps and restores it by hand in between.
 pub fn measure(lab: &Lab, repeats: usize) -> Result<Freeze> {
-    let workload = Workload::new(NAME, "counter").with_arguments(["--mib", "64", "--port", "8080"]);
-    let mut container = lab.start(NodeName::A, &workload)?;
-    let pod = workload.sandbox().metadata.unwrap_or_default().name;
+    let mut container = start(lab, NAME, 64)?;
     let (mut here, mut ours, mut hand) = (NodeName::A, Vec::new(), Vec::new());
     // The first two warm CRIU's cache of the kernel's features on both nodes, for either way.
     for round in 0..repeats + 2 {
         let by_hand = by_hand(lab, here, &container.id)?;
-        let report = migrate(lab, here, &pod)?;
+        let report = migrate(lab, here, NAME)?;
         container.id = text(&report, "target_container")?;
         here = here.peer();
         if round >= 2 {
@@ -71,24 +70,6 @@ pub fn measure(lab: &Lab, repeats: usize) -> Result<Freeze> {
         by_hand_checkpoint_ms: median(hand.iter().map(|[_, checkpoint, _]| *checkpoint)),
         by_hand_restore_ms: median(hand.iter().map(|[_, _, restore]| *restore)),
     })
-}
-
-/// Moves a Pod's container from that node to the other.
-pub fn migrate(lab: &Lab, from: NodeName, pod: &str) -> Result<Value> {
-    let to = format!("{}:{AGENT_PORT}", from.peer().address());
-    let out = lab.node(from).run(&[
-        "transship",
-        "migrate",
-        pod,
-        "--to",
-        &to,
-        "--freeze-budget",
-        "120s",
-        "--json",
-    ])?;
-    let report: Value = serde_json::from_str(&out).context("transship's report")?;
-    ensure!(report.get("ok") == Some(&Value::Bool(true)), "it did not move: {report}");
-    Ok(report)
 }
 
 fn by_hand(lab: &Lab, node: NodeName, id: &str) -> Result<[f64; 3]> {

@@ -3,6 +3,7 @@
 //! `cargo xtask bench` runs all of it between the two nodes of a lab. `transship-bench sink` and `source` are one
 //! transfer's two ends, also for two real hosts with certificates of `transship pki`.
 
+mod counter;
 mod freeze;
 mod iperf;
 mod memory;

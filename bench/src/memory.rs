@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use transship_lab::{Lab, NodeName, Workload};
+use transship_lab::{Lab, NodeName};
 
-use crate::freeze::migrate;
+use crate::counter::{migrate, start};
+
+const NAME: &str = "large";
 
 /// The agent's peak memory in KiB, and what it has had written to a disk so far in bytes (`/proc/PID/io`: pages of a
 /// tmpfs don't count there).
@@ -23,10 +25,9 @@ pub struct Memory {
 
 /// Moves 1 GiB from a to b.
 pub fn measure(lab: &Lab) -> Result<Memory> {
-    let workload = Workload::new("large", "counter").with_arguments(["--mib", "1024", "--port", "8080"]);
-    lab.start(NodeName::A, &workload)?;
+    start(lab, NAME, 1024)?;
     let before = [look(lab, NodeName::A)?, look(lab, NodeName::B)?];
-    migrate(lab, NodeName::A, &workload.sandbox().metadata.unwrap_or_default().name)?;
+    migrate(lab, NodeName::A, NAME)?;
     let after = [look(lab, NodeName::A)?, look(lab, NodeName::B)?];
     let written = after.iter().zip(&before).map(|(after, before)| after.1.saturating_sub(before.1));
     Ok(Memory {

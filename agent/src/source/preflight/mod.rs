@@ -37,7 +37,7 @@ pub struct Cleared {
 }
 
 /// Room for everything that isn't memory or a changed file: CRIU's own images and logs.
-const SLACK: u64 = 64 << 20;
+const SLACK: u64 = 256 << 20;
 
 /// Looks at the container and asks the target.
 pub async fn preflight(node: &Node, wanted: &str, address: &str) -> Result<Cleared, Fault> {
@@ -70,9 +70,13 @@ pub async fn preflight(node: &Node, wanted: &str, address: &str) -> Result<Clear
         return Err(Fault::new(Reason::SameNode, format!("{address} is this very node; name another one")));
     }
     let files = folder_size(&container.upper)? + container.shm.as_deref().map_or(Ok(0), folder_size)?;
-    let capacity = memory + memory / 8 + files + SLACK;
-    let request =
-        CheckRequest { workload: Some(container.workload.clone()), source: Some(own), memory: capacity };
+    // Only what is used takes room, and a workload may grow until it is frozen.
+    let capacity = 2 * (memory + files) + SLACK;
+    let request = CheckRequest {
+        workload: Some(container.workload.clone()),
+        source: Some(own),
+        memory: memory + files,
+    };
     let answer = TargetClient::new(target.channel.clone()).check(request).await;
     let answer = answer.map_err(|status| told(address, status))?.into_inner();
     if let Some(refusal) = answer.refusals.into_iter().next() {

@@ -1,0 +1,41 @@
+//! The workload that is moved: it fills its memory, then counts and answers.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use transship_lab::{AGENT_PORT, Container, Lab, NodeName, Workload, until};
+
+const PORT: u16 = 8080;
+/// How long it may take to fill its memory.
+const FILLED: Duration = Duration::from_secs(60);
+
+/// Starts one with that much memory in a Pod of that name on node a, and waits until its memory is full.
+pub fn start(lab: &Lab, name: &str, mib: u64) -> Result<Container> {
+    let workload = Workload::new(name, "counter").with_arguments(["--mib".to_owned(), mib.to_string()]);
+    let container = lab.start(NodeName::A, &workload)?;
+    let address = format!("{}:{PORT}", container.address);
+    // It listens when everything else is there.
+    let answers = || lab.client().in_network(|| TcpStream::connect(&address).ok());
+    until(&format!("an answer of {name}"), FILLED, answers)?;
+    Ok(container)
+}
+
+/// Moves a Pod's container from that node to the other.
+pub fn migrate(lab: &Lab, from: NodeName, pod: &str) -> Result<Value> {
+    let to = format!("{}:{AGENT_PORT}", from.peer().address());
+    let out = lab.node(from).run(&[
+        "transship",
+        "migrate",
+        pod,
+        "--to",
+        &to,
+        "--freeze-budget",
+        "120s",
+        "--json",
+    ])?;
+    let report: Value = serde_json::from_str(&out).context("transship's report")?;
+    ensure!(report.get("ok") == Some(&Value::Bool(true)), "it did not move: {report}");
+    Ok(report)
+}
