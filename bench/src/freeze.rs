@@ -16,6 +16,7 @@ const BY_HAND: &str = r#"set -e
 id=$1; root=/run/containerd/runc/k8s.io; bundle=/run/containerd/io.containerd.runtime.v2.task/k8s.io/$id; work=/run/by-hand
 mkdir -p $work; mount -t tmpfs tmpfs $work; mkdir -p $work/images $work/dump $work/restore $work/bundle/rootfs
 jq '.linux.cgroupsPath="/by-hand"' $bundle/config.json > $work/bundle/config.json; mount --bind $bundle/rootfs $work/bundle/rootfs
+printf 'tcp-close\nskip-in-flight\n' > $work/criu.conf; export CRIU_CONFIG_FILE=$work/criu.conf
 now() { date +%s%N; }
 t0=$(now); runc --root $root pause $id
 t1=$(now); runc --root $root checkpoint --image-path $work/images --work-path $work/dump --leave-running --file-locks --tcp-skip-in-flight $id >/dev/null
