@@ -3,12 +3,15 @@
 use anyhow::Result;
 use transship_lab::Lab;
 
+/// What proves a sentence, in any lab: fails with what was not as it should be.
+pub type Play = Box<dyn Fn(&Lab) -> Result<()> + Send>;
+
 /// One test, to be played in any lab.
 pub struct Scenario {
     /// Module and sentence, such as `moves::a_counter_goes_there_and_back`.
     pub name: String,
-    /// Fails with what was not as it should be.
-    pub play: Box<dyn Fn(&Lab) -> Result<()> + Send>,
+    /// Its proof.
+    pub play: Play,
 }
 
 impl Scenario {
