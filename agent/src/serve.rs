@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{error, info, warn};
-use transship_decision::{LockError, MigrationId};
+use transship_decision::{LockError, MigrationId, Verdict};
 use transship_proto::v1::agent_server::AgentServer;
 use transship_proto::v1::source_server::SourceServer;
 use transship_proto::v1::target_server::TargetServer;
@@ -97,7 +97,14 @@ pub async fn recover(config: Config, migration: &str) -> Result<(), Fault> {
     if std::os::unix::net::UnixStream::connect(&socket).is_err() {
         node.tasks.spawn(target::serve(Arc::clone(&node), bind(&socket)?));
     }
-    take_up(node, migration).await
+    take_up(Arc::clone(&node), migration.clone()).await?;
+    let standing = node.state.standing(&migration);
+    let standing = standing.map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
+    let released = standing.is_some_and(|signed| signed.record().verdict() == Verdict::Released);
+    if let (true, Some(Plan::Arrival(plan))) = (released, Plan::load(&node.state, &migration)?) {
+        target::tell_source(&node, &plan).await;
+    }
+    Ok(())
 }
 
 /// Forgets what has been over for long, and removes what the last helper of a migration couldn't remove itself.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use transship_decision::MigrationId;
 use transship_proto::v1::source_server::Source;
-use transship_proto::v1::{RecordRequest, RecordResponse};
+use transship_proto::v1::{FollowedRequest, FollowedResponse, RecordRequest, RecordResponse};
 use transship_proto::{Fault, Reason};
 
 use super::caller;
 use crate::node::Node;
+use crate::plan::Plan;
 
 /// The source's end, over mutual TLS. A decision is no secret: whoever has a certificate may know it.
 #[derive(Debug)]
@@ -26,5 +27,27 @@ impl Source for SourceService {
         let standing = standing.map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         let record = standing.map(|record| self.0.signer.sign(record)).transpose()?;
         Ok(Response::new(RecordResponse { record: record.map(|record| record.encode()).unwrap_or_default() }))
+    }
+
+    async fn followed(
+        &self,
+        request: Request<FollowedRequest>,
+    ) -> Result<Response<FollowedResponse>, Status> {
+        let target = caller(&request)?;
+        let migration: MigrationId = request
+            .into_inner()
+            .migration
+            .parse()
+            .map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))?;
+        match Plan::load(&self.0.state, &migration)? {
+            Some(Plan::Departure(plan)) if plan.target_node == target.name => {
+                self.0.departures.has_followed(migration);
+                Ok(Response::new(FollowedResponse {}))
+            }
+            _ => {
+                let what = format!("migration {migration} doesn't go from here to {}", target.name);
+                Err(Fault::new(Reason::RecordNotTrusted, what).into())
+            }
+        }
     }
 }

@@ -22,8 +22,8 @@ mod recover;
 mod retire;
 mod undo;
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use drive::migrate;
 pub use plan::Departure;
@@ -32,14 +32,19 @@ pub use recover::recover;
 use transship_decision::{ContainerId, MigrationId};
 use transship_proto::{Fault, Reason};
 
-/// The containers that are leaving this node, each by one migration at most.
+/// What is leaving this node.
 #[derive(Debug, Default)]
-pub struct Departures(Mutex<HashMap<ContainerId, MigrationId>>);
+pub struct Departures {
+    /// Each container by one migration at most.
+    containers: Mutex<HashMap<ContainerId, MigrationId>>,
+    /// Migrations whose target has said by itself that it runs the container.
+    followed: Mutex<HashSet<MigrationId>>,
+}
 
 impl Departures {
     /// Claims a container for a migration.
     fn claim(&self, container: &ContainerId, migration: &MigrationId) -> Result<(), Fault> {
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = held(&self.containers);
         match all.get(container) {
             Some(other) if other != migration => {
                 let what = format!(
@@ -55,7 +60,21 @@ impl Departures {
     }
 
     fn free(&self, migration: &MigrationId) {
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.retain(|_, other| other != migration);
+        held(&self.containers).retain(|_, other| other != migration);
+        held(&self.followed).remove(migration);
     }
+
+    /// The target has said that it runs the container.
+    pub fn has_followed(&self, migration: MigrationId) {
+        held(&self.followed).insert(migration);
+    }
+
+    fn is_followed(&self, migration: &MigrationId) -> bool {
+        held(&self.followed).contains(migration)
+    }
+}
+
+/// A poisoned lock holds a collection that is whole.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,6 +28,8 @@ pub struct Departure {
     pub network: PathBuf,
     /// The folder of its cgroup, by which it is frozen and thawed.
     pub cgroup: PathBuf,
+    /// The target's node name, as its certificate has it.
+    pub target_node: String,
     /// HOST:PORT of the target's agent.
     pub target: String,
     /// Whether the container runtime itself pauses the container, and has to be told when that is over.

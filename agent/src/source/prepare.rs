@@ -92,6 +92,7 @@ impl Migration {
             started: stat.starttime,
             network: format!("/proc/{}/ns/net", container.sandbox_pid).into(),
             cgroup: cleared.cgroup.path().to_owned(),
+            target_node: cleared.target.peer.name.clone(),
             target: wish.target.clone(),
             paused_by_runtime: wish.capture == Capture::Cri,
             budget_ms: u32::try_from(wish.budget.as_millis()).unwrap_or(u32::MAX),

@@ -58,6 +58,10 @@ impl Migration {
             Ok(plan) => plan,
             Err(fault) => return Outcome::Failed(failure(fault)),
         };
+        if self.node.departures.is_followed(&self.id) {
+            self.events.runs_again();
+            return Outcome::Done;
+        }
         // Dialled anew: the connection of before may be what is broken.
         match carry(&self.node, &self.id, &plan.target, None, PATIENCE).await {
             Ok(Taken::Done) => {

@@ -8,17 +8,20 @@ use tracing::{info, warn};
 use transship_decision::target::TargetPhase;
 use transship_decision::{MigrationId, SignedRecord, Verdict};
 use transship_proto::v1::source_client::SourceClient;
-use transship_proto::v1::{AwaitHeldResponse, RecordRequest, State};
+use transship_proto::v1::{AwaitHeldResponse, FollowedRequest, RecordRequest, State};
 use transship_proto::{Fault, Reason};
 use transship_transfer::Peer;
 
-use super::arrival::AtWork;
+use super::arrival::{Arrival, AtWork};
 use crate::node::Node;
 use crate::rpc::dial;
 use crate::sign::verify;
+use crate::steps::back_off;
 
 /// How long a decision may take to be followed before the carrier is told how far it is.
 const FOLLOW: Duration = Duration::from_secs(15);
+/// How often the source is told of the end, with pauses that grow to 5 s.
+const TRIES: u32 = 12;
 /// How long the source may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -118,6 +121,25 @@ pub(super) async fn ask_source(node: &Node, arrival: &Arc<AtWork>) {
     if let Err(fault) = tokio::time::timeout(ANSWER, asking).await.unwrap_or_else(late) {
         info!(migration = %plan.migration, %fault, "the source's decision isn't known yet");
     }
+}
+
+/// Tells the source that its `released` has been followed, where no agent is left here that it could ask.
+pub async fn tell_source(node: &Node, plan: &Arrival) {
+    for failures in 0..TRIES {
+        back_off(failures).await;
+        let telling = async {
+            let dialled = dial(&node.identity, &plan.source_address).await?;
+            let request = FollowedRequest { migration: plan.migration.to_string() };
+            SourceClient::new(dialled.channel).followed(request).await.map(drop).map_err(Fault::from)
+        };
+        match telling.await {
+            Ok(()) => return,
+            Err(fault) => {
+                info!(migration = %plan.migration, %fault, "the source can't be told that it runs here")
+            }
+        }
+    }
+    warn!(migration = %plan.migration, "the source was not told; it will ask until an agent answers here");
 }
 
 fn follow(arrival: &AtWork, signed: SignedRecord) -> Result<(), Fault> {

@@ -22,7 +22,7 @@ mod wrapper;
 
 pub use arrival::{Arrival, Arrivals};
 pub use check::check;
-pub use decision::{await_held, decide, state};
+pub use decision::{await_held, decide, state, tell_source};
 pub use prepare::prepare;
 pub use receive::receive;
 pub use recover::recover;
