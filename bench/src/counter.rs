@@ -39,3 +39,12 @@ pub fn migrate(lab: &Lab, from: NodeName, pod: &str) -> Result<Value> {
     ensure!(report.get("ok") == Some(&Value::Bool(true)), "it did not move: {report}");
     Ok(report)
 }
+
+/// Removes all Pods of a node.
+pub fn remove_pods(lab: &Lab, node: NodeName) -> Result<()> {
+    let cri = lab.node(node).cri()?;
+    for pod in cri.pods()? {
+        cri.remove_pod(&pod.id)?;
+    }
+    Ok(())
+}

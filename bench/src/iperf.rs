@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use transship_lab::Node;
 
+use crate::usage::Cost;
+
 const PORT: &str = "7501";
 
-/// Bytes per second that arrive when `mib` are sent from `a` to `b`.
-pub fn once(a: &Node, b: &Node, mib: u64) -> Result<f64> {
+/// What it costs to send `mib` of nothing in particular from `a` to `b`; the CPU time is that of both ends.
+pub fn once(a: &Node, b: &Node, mib: u64) -> Result<Cost> {
     let mut server = b.command("iperf3")?;
     server.args(["--server", "--one-off", "--port", PORT, "--forceflush"]);
     let mut server = server.stdout(Stdio::piped()).spawn().context("start iperf3")?;
@@ -26,6 +28,17 @@ pub fn once(a: &Node, b: &Node, mib: u64) -> Result<f64> {
     std::io::copy(&mut said, &mut std::io::sink())?;
     server.wait()?;
     let json: Value = serde_json::from_str(&out)?;
-    let bits = json.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
-    Ok(bits.context("iperf3 tells no rate")? / 8.0)
+    let figure = |pointer: &str| {
+        let value = json.pointer(pointer).and_then(Value::as_f64);
+        value.with_context(|| format!("iperf3 tells no {pointer}"))
+    };
+    let seconds = figure("/end/sum_received/seconds")?;
+    let percent = ["host", "remote"].map(|end| figure(&format!("/end/cpu_utilization_percent/{end}_total")));
+    let cpu_percent = percent.into_iter().sum::<Result<f64>>()?;
+    Ok(Cost {
+        bytes: figure("/end/sum_received/bytes")? as u64,
+        seconds,
+        cpu_seconds: cpu_percent / 100.0 * seconds,
+        peak_mib: 0.0,
+    })
 }

@@ -120,7 +120,7 @@ fn everything(options: &Options) -> Result<()> {
     let programs = std::env::var_os(PROGRAMS_VARIABLE)
         .context("run it by `cargo xtask bench`, which builds what it needs")?;
     let lab = LabGuard::up(&LabOptions::new("bench", programs))?;
-    let repeats = if options.quick { 3 } else { 5 };
+    let repeats = if options.quick { 5 } else { 9 };
     let mut report = Report::default();
     eprintln!("bench: the freeze of 64 MiB, {repeats} times, and the same by hand");
     report.freeze(freeze::measure(&lab, repeats)?);

@@ -60,20 +60,11 @@ impl Report {
             let hand = format!("{:.0} ms by hand", freeze.by_hand_ms);
             let ratio = self.ratio("freeze_64m_vs_hand");
             table.add_row(["freeze, 64 MiB".into(), format!("{:.0} ms", freeze.transship_ms), hand, ratio]);
+            let of_phase = |phase| format!("{:.0} ms", freeze.phases_ms.get(phase).copied().unwrap_or(0.0));
             let checkpoint = format!("{:.0} ms", freeze.by_hand_checkpoint_ms);
-            table.add_row([
-                "  dump and send".into(),
-                format!("{:.0} ms", freeze.capture_ms),
-                checkpoint,
-                String::new(),
-            ]);
+            table.add_row(["  dump and send".into(), of_phase("capture"), checkpoint, String::new()]);
             let restore = format!("{:.0} ms", freeze.by_hand_restore_ms);
-            table.add_row([
-                "  restore and check".into(),
-                format!("{:.0} ms", freeze.restore_ms),
-                restore,
-                String::new(),
-            ]);
+            table.add_row(["  restore and check".into(), of_phase("restore"), restore, String::new()]);
         }
         if let Some(wrapper) = &self.wrapper {
             let cost = format!("{:.2} ms a create, {:.2} ms else", wrapper.create_ms, wrapper.other_ms);
@@ -106,9 +97,5 @@ impl Report {
 }
 
 fn row(measured: &Measured) -> String {
-    let rate = format!("{:.2} GB/s", measured.goodput / 1e9);
-    match measured.cpu_seconds_per_gib {
-        Some(cpu) => format!("{rate}, {cpu:.2} CPU s/GiB"),
-        None => rate,
-    }
+    format!("{:.2} GB/s, {:.2} CPU s/GiB", measured.goodput / 1e9, measured.cpu_seconds_per_gib)
 }

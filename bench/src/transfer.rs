@@ -27,10 +27,10 @@ const FOLDER: &str = "/run/bench";
 pub struct Measured {
     /// Bytes of content per second.
     pub goodput: f64,
-    /// CPU seconds of both ends for a GiB of content; none where the way doesn't tell.
-    pub cpu_seconds_per_gib: Option<f64>,
-    /// The larger end's peak memory, in MiB.
-    pub peak_mib: Option<f64>,
+    /// CPU seconds of both ends for a GiB of content.
+    pub cpu_seconds_per_gib: f64,
+    /// The larger end's peak memory, in MiB; 0 where the way doesn't tell.
+    pub peak_mib: f64,
 }
 
 /// All ways, on the same bytes.
@@ -119,13 +119,12 @@ pub fn compare(lab: &Lab, mib: u64, repeats: usize) -> Result<Compared> {
     for _ in 0..repeats {
         ours.push(once(a, b, Way::Transship)?);
         plain.push(once(a, b, Way::Quinn)?);
-        tcp.push(iperf::once(a, b, mib)?);
+        tcp.push((iperf::once(a, b, mib)?, Cost::default()));
     }
     for node in [a, b] {
         node.run(&["rm", "-r", FOLDER])?;
     }
-    let iperf3 = Measured { goodput: median(tcp), cpu_seconds_per_gib: None, peak_mib: None };
-    Ok(Compared { transship: medians(&ours), quinn: medians(&plain), iperf3 })
+    Ok(Compared { transship: medians(&ours), quinn: medians(&plain), iperf3: medians(&tcp) })
 }
 
 fn medians(costs: &[(Cost, Cost)]) -> Measured {
@@ -133,8 +132,8 @@ fn medians(costs: &[(Cost, Cost)]) -> Measured {
     let cpu = costs.iter().map(|(source, sink)| (source.cpu_seconds + sink.cpu_seconds) / gib(source.bytes));
     Measured {
         goodput: median(costs.iter().map(|(source, _)| source.bytes as f64 / source.seconds)),
-        cpu_seconds_per_gib: Some(median(cpu)),
-        peak_mib: Some(median(costs.iter().map(|(source, sink)| source.peak_mib.max(sink.peak_mib)))),
+        cpu_seconds_per_gib: median(cpu),
+        peak_mib: median(costs.iter().map(|(source, sink)| source.peak_mib.max(sink.peak_mib))),
     }
 }
 

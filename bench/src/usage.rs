@@ -5,7 +5,7 @@ use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
 /// One end's cost of one transfer.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// Bytes of content, before compression.
     pub bytes: u64,
@@ -13,7 +13,7 @@ pub struct Cost {
     pub seconds: f64,
     /// User and system time of this end's process.
     pub cpu_seconds: f64,
-    /// The most resident memory that this process had, in MiB.
+    /// The most resident memory that this process had, in MiB; 0 where that isn't known.
     pub peak_mib: f64,
 }
 
