@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 /// What an application may want to set about an [`Endpoint`](super::Endpoint).
@@ -39,6 +40,14 @@ const SEND_WINDOW: u64 = WINDOW as u64;
 /// than 64 KiB at once is refused: the MTU then collapses to 1,200.
 const MAX_PACKET: u16 = 6500;
 
+/// Bytes that a connection may send before the first acknowledgement: ten of the largest packets, as RFC 9002 has it for
+/// ordinary ones.
+///
+/// It also keeps the way free for the end of a connection: quinn holds a CONNECTION_CLOSE back when the window is full,
+/// and drops it for good a few round trips later. In its default of two large packets one probe for a larger packet
+/// fills a receiver's window, and the sender then times out instead of hearing why it was refused.
+const INITIAL_WINDOW: u64 = 10 * MAX_PACKET as u64;
+
 impl Settings {
     pub(super) fn endpoint(&self) -> EndpointConfig {
         let mut endpoint = EndpointConfig::default();
@@ -58,6 +67,11 @@ impl Settings {
         transport.stream_receive_window(VarInt::from_u32(WINDOW));
         transport.receive_window(VarInt::from_u32(WINDOW));
         transport.send_window(SEND_WINDOW);
+        transport.congestion_controller_factory(Arc::new({
+            let mut cubic = CubicConfig::default();
+            cubic.initial_window(INITIAL_WINDOW);
+            cubic
+        }));
         transport.mtu_discovery_config(Some({
             let mut discovery = MtuDiscoveryConfig::default();
             discovery.upper_bound(MAX_PACKET);
