@@ -89,8 +89,8 @@ pub async fn recover(config: Config, migration: &str) -> Result<(), Fault> {
     let anywhere = if config.listen.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let anywhere = anywhere.parse().map_err(|error| Fault::new(Reason::HostError, format!("{error}")))?;
     let node = Arc::new(Node::new(config, anywhere)?);
-    if let Err(fault) = leave_watchdog(&migration) {
-        // Where the root takes no process: then the next agent removes what is left.
+    if let Err(fault) = leave_watchdog() {
+        // The next agent removes what is left then.
         warn!(%migration, %fault, "stays where it was started");
     }
     let socket = node.run.runtime_socket();

@@ -11,7 +11,7 @@ use transship_lab::{Lab, NodeName};
 
 use crate::counter::{migrate, remove_pods, start};
 use crate::usage::median;
-use by_hand::{ByHand, Times};
+use by_hand::{ByHand, Lock, Times};
 
 /// The phases in which the workload stands still.
 const FROZEN: [&str; 6] = ["freeze", "capture", "transfer", "restore", "decide", "resume"];
@@ -24,7 +24,7 @@ pub struct Freeze {
     /// Of that, each phase: the capture is CRIU's dump with everything sent meanwhile, the restore goes from the sealed
     /// tree to the held and checked copy.
     pub phases_ms: BTreeMap<&'static str, f64>,
-    /// Pause, checkpoint and restore by hand.
+    /// Pause, checkpoint and restore by hand, CRIU keeping packets away as it does when it isn't told otherwise.
     pub by_hand_ms: f64,
     /// Of that, the pause.
     pub by_hand_pause_ms: f64,
@@ -32,21 +32,25 @@ pub struct Freeze {
     pub by_hand_checkpoint_ms: f64,
     /// Of that, the restore.
     pub by_hand_restore_ms: f64,
+    /// All three by hand with CRIU told to keep no packets away, as transship tells it.
+    pub by_hand_unlocked_ms: f64,
 }
 
 /// Freezes a counter by hand and then moves it, a fresh one each time.
 pub fn measure(lab: &Lab, repeats: usize) -> Result<Freeze> {
     let place = ByHand::prepare(lab)?;
-    let (mut ours, mut hand) = (Vec::new(), Vec::new());
+    let (mut ours, mut hand, mut unlocked) = (Vec::new(), Vec::new(), Vec::new());
     // The first round warms both: programs, and what CRIU keeps about the kernel on either node.
     for round in 0..=repeats {
         let name = format!("counter-{round}");
         let container = start(lab, &name, 64)?;
-        let by_hand = place.freeze(&container.id)?;
+        let by_hand = place.freeze(&container.id, Lock::Iptables)?;
+        let by_hand_unlocked = place.freeze(&container.id, Lock::Skip)?;
         let report = migrate(lab, NodeName::A, &name)?;
         remove_pods(lab, NodeName::B)?;
         if round > 0 {
             hand.push(by_hand);
+            unlocked.push(by_hand_unlocked);
             ours.push(report);
         }
     }
@@ -60,5 +64,6 @@ pub fn measure(lab: &Lab, repeats: usize) -> Result<Freeze> {
         by_hand_pause_ms: median(hand.iter().map(|times| times.pause_ms)),
         by_hand_checkpoint_ms: median(hand.iter().map(|times| times.checkpoint_ms)),
         by_hand_restore_ms: median(hand.iter().map(|times| times.restore_ms)),
+        by_hand_unlocked_ms: median(unlocked.iter().map(Times::total_ms)),
     })
 }

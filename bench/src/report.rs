@@ -25,6 +25,8 @@ impl Report {
     /// Adds the freeze.
     pub fn freeze(&mut self, freeze: Freeze) {
         self.ratios.insert("freeze_64m_vs_hand", freeze.transship_ms / freeze.by_hand_ms);
+        let unlocked = freeze.transship_ms / freeze.by_hand_unlocked_ms;
+        self.ratios.insert("freeze_64m_vs_hand_unlocked", unlocked);
         self.freeze = Some(freeze);
     }
 
@@ -60,6 +62,9 @@ impl Report {
             let hand = format!("{:.0} ms by hand", freeze.by_hand_ms);
             let ratio = self.ratio("freeze_64m_vs_hand");
             table.add_row(["freeze, 64 MiB".into(), format!("{:.0} ms", freeze.transship_ms), hand, ratio]);
+            let unlocked = format!("{:.0} ms, unlocked", freeze.by_hand_unlocked_ms);
+            let ratio = self.ratio("freeze_64m_vs_hand_unlocked");
+            table.add_row([String::new(), String::new(), unlocked, ratio]);
             let of_phase = |phase| format!("{:.0} ms", freeze.phases_ms.get(phase).copied().unwrap_or(0.0));
             let checkpoint = format!("{:.0} ms", freeze.by_hand_checkpoint_ms);
             table.add_row(["  dump and send".into(), of_phase("capture"), checkpoint, String::new()]);

@@ -272,20 +272,35 @@ pub(crate) fn is_set(text: &str, name: &str) -> bool {
     text.lines().any(|line| line.split_once(' ') == Some((name, "1")))
 }
 
-/// The line of `/proc/PID/cgroup` for the hierarchy: `0::PATH` for v2, `N:…,freezer,…:PATH` for v1.
+/// The path in the line of `/proc/PID/cgroup` for the hierarchy in which a process is frozen.
 fn entry(pid: u32, version: Version) -> Result<String, FindError> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))
         .map_err(|source| FindError::Proc { pid, source })?;
-    parse_entry(&text, version).ok_or(FindError::NoEntry(pid))
+    let controller = match version {
+        Version::V1 => Controller::V1("freezer"),
+        Version::V2 => Controller::Unified,
+    };
+    parse_entry(&text, controller).ok_or(FindError::NoEntry(pid))
 }
 
-fn parse_entry(text: &str, version: Version) -> Option<String> {
+/// Whose line of `/proc/PID/cgroup`.
+#[derive(Clone, Copy)]
+pub(crate) enum Controller<'a> {
+    /// `N:…,NAME,…:PATH`; a hierarchy without a controller is there as `name=NAME`.
+    V1(&'a str),
+    /// `0::PATH`.
+    Unified,
+}
+
+pub(crate) fn parse_entry(text: &str, controller: Controller<'_>) -> Option<String> {
     text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let ours = match version {
-            Version::V1 => controllers.split(',').any(|c| c == "freezer"),
-            Version::V2 => number == "0" && controllers.is_empty(),
+        let ours = match controller {
+            Controller::V1(name) => {
+                controllers.split(',').any(|one| one.strip_prefix("name=").unwrap_or(one) == name)
+            }
+            Controller::Unified => number == "0" && controllers.is_empty(),
         };
         ours.then(|| path.to_owned())
     })
@@ -299,10 +314,11 @@ mod tests {
 
     #[test]
     fn the_line_of_the_mounted_hierarchy_counts() {
-        assert_eq!(parse_entry(HYBRID, Version::V1).unwrap(), "/k8s/pod:1/c");
-        assert_eq!(parse_entry(HYBRID, Version::V2).unwrap(), "/u");
-        assert_eq!(parse_entry("1:cpu:/x\n", Version::V1), None);
-        assert_eq!(parse_entry("garbage\n0:", Version::V2), None);
+        assert_eq!(parse_entry(HYBRID, Controller::V1("freezer")).unwrap(), "/k8s/pod:1/c");
+        assert_eq!(parse_entry(HYBRID, Controller::V1("systemd")).unwrap(), "/s");
+        assert_eq!(parse_entry(HYBRID, Controller::Unified).unwrap(), "/u");
+        assert_eq!(parse_entry("1:cpu:/x\n", Controller::V1("freezer")), None);
+        assert_eq!(parse_entry("garbage\n0:", Controller::Unified), None);
     }
 
     #[test]

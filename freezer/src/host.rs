@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cgroup::hierarchy;
+use crate::cgroup::{Controller, hierarchy, parse_entry};
 use crate::{Cgroup, FindError, KillError, Version};
 
 /// Of v1, the hierarchies that matter: who is killed together (a runtime kills a container by what it finds in
@@ -120,6 +120,31 @@ pub fn join(paths: &[PathBuf], pid: u32) -> Result<(), HostCgroupError> {
         fs::write(&file, pid.to_string()).map_err(kernel(&file))?;
     }
     Ok(())
+}
+
+/// The folders of the cgroups in which the host's init is, one for each v1 hierarchy that [`HostCgroup`] uses, or the one
+/// of v2: they outlive everything, and take processes even where the root doesn't (in a cgroup namespace under v2).
+///
+/// # Errors
+/// [`FindError`].
+pub fn of_init(mounts: &Path) -> Result<Vec<PathBuf>, FindError> {
+    let (hierarchy, version) = hierarchy(mounts)?;
+    let text = fs::read_to_string("/proc/1/cgroup").map_err(|source| FindError::Proc { pid: 1, source })?;
+    let below = |root: PathBuf, path: &str| root.join(path.trim_start_matches('/'));
+    Ok(match version {
+        Version::V2 => {
+            let path = parse_entry(&text, Controller::Unified).ok_or(FindError::NoEntry(1))?;
+            vec![below(hierarchy, &path)]
+        }
+        Version::V1 => V1_HIERARCHIES
+            .iter()
+            .filter_map(|controller| {
+                let path = parse_entry(&text, Controller::V1(controller))?;
+                Some(below(mounts.join(controller), &path))
+            })
+            .filter(|path| path.join("cgroup.procs").exists())
+            .collect(),
+    })
 }
 
 fn kernel(path: &Path) -> impl Fn(io::Error) -> HostCgroupError {

@@ -15,6 +15,6 @@ mod stuck;
 
 pub use cgroup::{Cgroup, FindError, State, TasksError, Version};
 pub use freeze::FreezeError;
-pub use host::{HostCgroup, HostCgroupError, join};
+pub use host::{HostCgroup, HostCgroupError, join, of_init};
 pub use kill::KillError;
 pub use stuck::Stuck;

@@ -32,5 +32,5 @@ pub use crate::core::tree::{Entry, EntryKind};
 pub use crate::identity::{Identity, IdentityPaths, Peer};
 pub use crate::quic::{Connection, Endpoint, Settings};
 pub use crate::receive::{Failed, Incoming, Listener, Partial, ReceiveError, Receiving, VerifiedTree};
-pub use crate::send::{Follow, Sealed, SendError, Sender};
+pub use crate::send::{Compression, Follow, Sealed, SendError, Sender};
 pub use crate::store::StoreError;

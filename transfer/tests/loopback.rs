@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use common::{Nodes, dir, file, noise, text};
-use transship_transfer::{EntryKind, Sender, TransferBytes};
+use transship_transfer::{Compression, EntryKind, Sender, TransferBytes};
 
 const CHUNK: usize = 256 * 1024;
 
@@ -82,6 +82,7 @@ async fn zeros_are_not_sent_and_leave_holes() {
 async fn what_compresses_is_sent_compressed_and_noise_is_sent_raw() {
     let target = dir();
     let (sender, receiving) = Nodes::new().transfer(target.path()).await;
+    sender.compress(Compression::Always);
     sender.file("text", 0o600, file(&text(1, 16 * CHUNK))).await.unwrap();
     sender.file("noise", 0o600, file(&noise(1, 16 * CHUNK))).await.unwrap();
     let (sealed, tree) = tokio::join!(sender.seal(), receiving.verified());

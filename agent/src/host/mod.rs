@@ -1,5 +1,6 @@
 //! What the agent does to the node itself, beside the container runtime.
 
+mod criu;
 mod exit;
 mod helper;
 mod mounts;
@@ -7,6 +8,7 @@ mod netfilter;
 pub mod process;
 mod workspace;
 
+pub use criu::remove_abandoned_folders;
 pub use exit::Exit;
 pub use helper::Armed;
 pub use mounts::unmount_below;
@@ -18,7 +20,7 @@ use std::path::Path;
 
 use transship_checkpoint::log::CriuFailure;
 use transship_decision::MigrationId;
-use transship_freezer::{HostCgroup, join};
+use transship_freezer::{HostCgroup, join, of_init};
 use transship_proto::{Fault, Reason};
 
 /// Where cgroups are mounted.
@@ -30,15 +32,13 @@ pub fn host_cgroup(migration: &MigrationId, kind: &str) -> Result<HostCgroup, Fa
         .map_err(|error| Fault::new(Reason::HostError, format!("a cgroup for the {kind}: {error}")))
 }
 
-/// Takes this process out of the watchdog's cgroup, in which a watchdog's recovery begins: who ends a migration removes
-/// that cgroup, and can't while it is in there itself.
-pub fn leave_watchdog(migration: &MigrationId) -> Result<(), Fault> {
-    let watchdog = host_cgroup(migration, "watchdog")?;
-    let roots: Vec<_> =
-        watchdog.paths().iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
-    join(&roots, std::process::id()).map_err(|error| {
-        Fault::new(Reason::HostError, format!("the watchdog's cgroup can't be left: {error}"))
-    })
+/// Takes this process out of the watchdog's cgroup, in which a watchdog's recovery begins, to where the host's init is:
+/// who ends a migration removes that cgroup, and can't while it is in there itself.
+pub fn leave_watchdog() -> Result<(), Fault> {
+    let left = of_init(CGROUPS.as_ref()).map_err(|error| error.to_string());
+    left.and_then(|home| join(&home, std::process::id()).map_err(|error| error.to_string())).map_err(
+        |error| Fault::new(Reason::HostError, format!("the watchdog's cgroup can't be left: {error}")),
+    )
 }
 
 fn helper_name(migration: &MigrationId, kind: &str) -> String {

@@ -28,7 +28,10 @@ use crate::runtime::{CRIU_CONFIG_VARIABLE, CheckpointOptions};
 const TICK: Duration = Duration::from_millis(1);
 /// What CRIU is told beyond runc's flags: connections are closed, those being made are skipped (a busy server always
 /// has some), and open files that were deleted come along whatever their size.
-const CRIU_CONFIG: &str = "tcp-close\nskip-in-flight\nghost-limit 1073741824\n";
+///
+/// Nor are packets dropped meanwhile: that is for connections that go on elsewhere. The peers of one that ends hear of
+/// it when the source is killed, a source that runs on has missed nothing, and 30 ms of starting iptables are saved.
+const CRIU_CONFIG: &str = "tcp-close\nskip-in-flight\nnetwork-lock skip\nghost-limit 1073741824\n";
 
 /// How many entries a checkpoint archive may have.
 const ARCHIVE_ENTRIES: u64 = 100_000;

@@ -8,7 +8,7 @@ use transship_proto::{Fault, Reason};
 
 use super::carry::carry;
 use super::drive::Migration;
-use crate::host::{blocking, sweep};
+use crate::host::{blocking, remove_abandoned_folders, sweep};
 
 /// How long a CRIU at work may take to end in order before it is killed: killing one may take its container along.
 const ORDERLY: Duration = Duration::from_secs(1);
@@ -86,6 +86,7 @@ impl Migration {
         if let Some(workspace) = workspace {
             workspace.remove()?;
         }
+        blocking(remove_abandoned_folders).await?;
         self.node
             .state
             .mark_done(&self.id)

@@ -12,7 +12,7 @@ use transship_proto::cri::ContainerFilter;
 use transship_proto::{Fault, Reason};
 
 use super::arrival::AtWork;
-use crate::host::{CGROUPS, blocking, failed, remove_empty_parent, unmount_below};
+use crate::host::{CGROUPS, blocking, failed, remove_abandoned_folders, remove_empty_parent, unmount_below};
 use crate::node::Node;
 use crate::runtime::oci_runtime_of;
 
@@ -54,8 +54,10 @@ pub async fn end_restore(arrival: &AtWork) -> Result<(), Fault> {
         cgroup.remove().map_err(|error| error.to_string())
     };
     blocking(move || {
-        ending()
-            .map_err(|error: String| Fault::new(Reason::HostError, format!("CRIU can't be ended: {error}")))
+        ending().map_err(|error: String| {
+            Fault::new(Reason::HostError, format!("CRIU can't be ended: {error}"))
+        })?;
+        remove_abandoned_folders()
     })
     .await
 }

@@ -1,15 +1,16 @@
 # Freezes a container, dumps it into a tmpfs and restores it from there on the same node, into another sandbox, with
 # the flags that transship gives. Nothing is sent, verified, checked or decided. Leaves everything as it was.
-# Arguments: the container's ID, a copy of another one's bundle with a root file system in it.
+# Arguments: the container's ID, a copy of another one's bundle with a root file system in it, and how CRIU keeps packets
+# away meanwhile (iptables, as it does when it isn't told, or skip).
 # Prints what the pause, the checkpoint and the restore took, in microseconds.
 set -eu
-id=$1 bundle=$2
+id=$1 bundle=$2 lock=$3
 source=/run/containerd/runc/k8s.io copies=/run/by-hand/runc work=/run/by-hand/work
 
 mkdir -p "$work"
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/images" "$work/dump" "$work/restore"
-printf 'tcp-close\nskip-in-flight\nghost-limit 1073741824\n' >"$work/dump.conf"
+printf '%s\n' tcp-close skip-in-flight "network-lock $lock" 'ghost-limit 1073741824' >"$work/dump.conf"
 printf 'tcp-close\n' >"$work/restore.conf"
 
 micros() { printf '%s' "${EPOCHREALTIME/[.,]/}"; }

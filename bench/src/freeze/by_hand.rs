@@ -22,6 +22,15 @@ pub struct Times {
     pub restore_ms: f64,
 }
 
+/// How CRIU keeps packets away from connections that it dumps.
+#[derive(Debug, Clone, Copy)]
+pub enum Lock {
+    /// By a packet filter, as it does when it isn't told.
+    Iptables,
+    /// Not at all, as transship tells it.
+    Skip,
+}
+
 impl Times {
     /// All that the workload has to wait for.
     pub fn total_ms(&self) -> f64 {
@@ -46,9 +55,13 @@ impl<'a> ByHand<'a> {
     }
 
     /// Freezes, dumps and restores a container, and lets it go on as if nothing had been.
-    pub fn freeze(&self, container: &str) -> Result<Times> {
+    pub fn freeze(&self, container: &str, lock: Lock) -> Result<Times> {
         let script = include_str!("by-hand.sh");
-        let said = self.node.run(&["bash", "-c", script, "by-hand", container, BUNDLE])?;
+        let lock = match lock {
+            Lock::Iptables => "iptables",
+            Lock::Skip => "skip",
+        };
+        let said = self.node.run(&["bash", "-c", script, "by-hand", container, BUNDLE, lock])?;
         let micros = said.split_whitespace().map(|word| word.parse::<f64>());
         let micros: Vec<f64> = micros.collect::<Result<_, _>>().context("understand the times by hand")?;
         let [pause, checkpoint, restore] = micros[..] else { bail!("three times by hand, not {said:?}") };

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -128,16 +129,23 @@ impl EntryCut {
             session.bytes()
         };
         shared.progress.send_replace(bytes);
-        lane.blocking_send(LaneItem::Frame { frame: Lane::Chunk(header), payload }).map_err(|_| Stop::Lane)
+        let (bytes, begun) = (payload.len(), Instant::now());
+        let item = LaneItem::Frame { frame: Lane::Chunk(header), payload };
+        lane.blocking_send(item).map_err(|_| Stop::Lane)?;
+        shared.tradeoff.waited(bytes, begun.elapsed());
+        Ok(())
     }
 
     fn compress(&self, data: &[u8]) -> io::Result<Option<Bytes>> {
-        if !self.0.compressibility.worth_trying() {
+        let Inner { shared, compressibility, .. } = &*self.0;
+        if !shared.tradeoff.pays() || !compressibility.worth_trying() {
             return Ok(None);
         }
-        let frame = self.0.shared.compressors.take().compress(data)?;
-        if frame.is_some() {
-            self.0.compressibility.shrank();
+        let begun = Instant::now();
+        let frame = shared.compressors.take().compress(data)?;
+        if let Some(frame) = &frame {
+            compressibility.shrank();
+            shared.tradeoff.compressed(data.len(), frame.len(), begun.elapsed());
         }
         Ok(frame)
     }

@@ -1,7 +1,7 @@
 //! The sending end.
 //!
 //! Where a byte is, in order: [`cut`] reads a chunk, tests it for zero, hashes it and has it compressed
-//! ([`compress`]), all on blocking threads; [`lane`] writes it to its QUIC stream. Every step waits for the next one,
+//! ([`compress`]) where that pays ([`tradeoff`]), all on blocking threads; [`lane`] writes it to its QUIC stream. Every step waits for the next one,
 //! and QUIC waits for the receiver, so a transfer holds a few chunks per core and what QUIC has under way.
 
 mod compress;
@@ -10,6 +10,7 @@ mod error;
 mod follow;
 mod lane;
 mod open;
+mod tradeoff;
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use self::compress::Compressor;
 use self::cut::EntryCut;
 use self::lane::LaneItem;
+use self::tradeoff::Tradeoff;
 use crate::core::bytes::TransferBytes;
 use crate::core::chunk;
 use crate::core::close::CloseCode;
@@ -36,6 +38,7 @@ use crate::quic::{Connection, LinkError, PathStats};
 
 pub use error::SendError;
 pub use follow::Follow;
+pub use tradeoff::Compression;
 
 /// Sends one tree over one connection.
 ///
@@ -59,6 +62,7 @@ struct Shared {
     progress: watch::Sender<TransferBytes>,
     buffers: Pool<Vec<u8>>,
     compressors: Pool<Compressor>,
+    tradeoff: Tradeoff,
     quic: quinn::Connection,
 }
 
@@ -90,6 +94,11 @@ impl Sender {
         endpoint: &crate::Endpoint,
     ) -> Result<Self, SendError> {
         open::open(connection, ticket, lane::Faults::new(faults, endpoint)).await
+    }
+
+    /// Changes what is compressed from now on. Default: [`Compression::Auto`].
+    pub fn compress(&self, compression: Compression) {
+        self.shared.tradeoff.set(compression);
     }
 
     /// Sends a file that is complete. Returns when all of it is on its way.

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::lane::{Faults, write_lane};
+use super::tradeoff::Tradeoff;
 use super::{SendError, Sender, Shared};
 use crate::core::bytes::TransferBytes;
 use crate::core::close::CloseCode;
@@ -58,6 +59,7 @@ pub(super) async fn open(connection: Connection, ticket: Bytes, faults: Faults) 
         progress: watch::Sender::new(TransferBytes::default()),
         buffers: Pool::default(),
         compressors: Pool::default(),
+        tradeoff: Tradeoff::new(),
         quic,
     };
     Ok(Sender { connection, control, answers, shared: Arc::new(shared), writers })
