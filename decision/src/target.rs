@@ -217,9 +217,13 @@ impl Target {
         }
     }
 
-    /// The runtime's call that was to create and start `container` has failed.
+    /// The runtime's call that was to create and start `container` has failed. While that one is being restored it
+    /// changes nothing: [`Target::restore_ended`] follows, and knows the reason.
     pub fn create_failed(&mut self, container: &str, failure: Failure) {
         let Some(container) = self.containers.iter_mut().find(|c| c.name == container) else { return };
+        if container.state == State::Restoring {
+            return;
+        }
         if !self.done.expected_lowered {
             container.state = State::Remains;
         }

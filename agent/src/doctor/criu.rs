@@ -100,7 +100,7 @@ fn tools() -> Finding {
     Finding::fail(NAME, format!("missing: {}", missing.join(", ")), mend)
 }
 
-/// A dump closes the container's network by netfilter rules.
+/// A checkpoint by the container runtime itself keeps packets away from the container meanwhile.
 fn netfilter() -> Finding {
     const NAME: &str = "netfilter";
     let found: Vec<_> =

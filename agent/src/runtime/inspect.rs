@@ -46,6 +46,14 @@ pub struct Inspected {
     pub workload: Workload,
 }
 
+impl Inspected {
+    /// What people call it: the Pod's name, for a container that is alone in its Pod.
+    pub fn shown_name(&self) -> &str {
+        let pod = self.workload.sandbox.as_ref().and_then(|sandbox| sandbox.metadata.as_ref());
+        pod.map_or(&self.name, |pod| &pod.name)
+    }
+}
+
 /// Finds a running container by ID, unambiguous prefix of its ID, its name or its Pod's, and learns all about it.
 pub async fn inspect(cri: &Cri, wanted: &str) -> Result<Inspected, Fault> {
     let container_id = find(cri, wanted).await?;

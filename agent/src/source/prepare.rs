@@ -22,7 +22,7 @@ impl Migration {
         self.node.departures.claim(&container, &self.id)?;
         self.events.started(Started {
             migration: self.id.to_string(),
-            container: cleared.container.name.clone(),
+            container: cleared.container.shown_name().to_owned(),
             source_node: self.node.name().to_owned(),
             target_node: cleared.target.peer.name.clone(),
             warnings: cleared.warnings.clone(),

@@ -60,7 +60,7 @@ async fn ask(node: &Node, migration: &MigrationId, target: &str) -> Result<Targe
     let answer = TargetClient::new(dialled.channel).state(request).await.map_err(Fault::from)?.into_inner();
     Ok(match (answer.state(), answer.root.parse()) {
         (State::Sealed | State::Held | State::Resumed, Ok(root)) => TargetReport::Sealed(root),
-        (State::Unknown, _) => TargetReport::Unsealed,
+        (State::Recovering, _) => TargetReport::Unknown,
         _ => TargetReport::Unsealed,
     })
 }

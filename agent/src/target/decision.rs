@@ -14,6 +14,7 @@ use transship_transfer::Peer;
 
 use super::arrival::{Arrival, AtWork};
 use crate::node::Node;
+use crate::plan::Plan;
 use crate::rpc::dial;
 use crate::sign::verify;
 use crate::steps::back_off;
@@ -154,14 +155,17 @@ fn follow(arrival: &AtWork, signed: SignedRecord) -> Result<(), Fault> {
 
 /// What became of a migration that isn't at work here any more.
 fn past(node: &Node, migration: &MigrationId) -> Result<State, Fault> {
+    if !node.state.done_path(migration).exists() {
+        // An agent before this one had it: it is about to be taken up, here or by its watchdog's recovery.
+        let begun = Plan::load(&node.state, migration)?.is_some();
+        return Ok(if begun { State::Recovering } else { State::Unknown });
+    }
     let standing =
         node.state.standing(migration).map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
     Ok(match standing.map(|record| record.record().verdict()) {
         Some(Verdict::Released) => State::Resumed,
-        Some(Verdict::Kept) => State::Discarded,
-        // Given up before there was a decision: nothing of it is left.
-        None if node.state.done_path(migration).exists() => State::Discarded,
-        None => State::Unknown,
+        // Or given up before there was a decision: nothing of it is left.
+        Some(Verdict::Kept) | None => State::Discarded,
     })
 }
 

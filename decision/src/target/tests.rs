@@ -259,3 +259,14 @@ mod recovery {
         assert_eq!(drain(&mut target).last(), Some(&TargetStep::Clean));
     }
 }
+
+#[test]
+fn the_reason_of_a_failed_restore_is_not_lost_to_the_runtime_s_own() {
+    let mut target = sealed();
+    assert_eq!(target.asked("main", Ask(1)), Answer::Restore);
+    target.create_failed("main", Failure::new("RuntimeError", "OCI runtime create failed"));
+    assert_eq!((target.phase(), target.trouble()), (TargetPhase::Restoring, None));
+    target.restore_ended("main", Err(failure()));
+    assert_eq!(target.trouble(), Some(&failure()));
+    assert_eq!(target.next(), Some(TargetStep::Remove("main".into())));
+}

@@ -169,7 +169,8 @@ pub fn await_the_end_of_all_migrations(lab: &Lab) -> Result<()> {
 }
 
 /// A process on a node with that name (as the kernel has it, its first 15 letters) and that word in its command, to be
-/// killed without delay: it is found and named as the host has it.
+/// killed without delay: it is found and named as the host has it. CRIU puts a title in the place of its command when it
+/// begins to work: `criu: dump --rpc -t PID`.
 pub fn hunt(node: &Node, (name, word): (&str, &str)) -> Result<Option<transship_lab::Process>> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let home = namespace(&node.pid()?.to_string());
@@ -179,7 +180,11 @@ pub fn hunt(node: &Node, (name, word): (&str, &str)) -> Result<Option<transship_
         let Ok(number) = pid.parse() else { continue };
         let named = fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name);
         let command = || fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let fits = || command().split(|byte| *byte == 0).any(|argument| argument == word.as_bytes());
+        let fits = || {
+            let command = command();
+            let words = command.split(|byte| matches!(byte, 0 | b' '));
+            words.into_iter().any(|argument| argument == word.as_bytes())
+        };
         if named && fits() && namespace(&pid) == home {
             return Ok(transship_lab::Process::with_pid(number));
         }

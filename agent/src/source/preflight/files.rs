@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use procfs::ProcResult;
-use procfs::process::{FDTarget, MMapPath, Process};
+use procfs::process::{FDTarget, MMPermissions, MMapPath, MemoryMap, Process};
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use transship_proto::{Fault, Reason};
@@ -36,9 +36,9 @@ pub fn refusals(groups: &[TaskGroup]) -> ProcResult<Vec<Fault>> {
             };
             found.extend(refusal);
         }
-        for map in still_there(process.maps())?.into_iter().flatten() {
-            found.extend(mapping(&who, &map.pathname));
-        }
+        let maps = still_there(process.maps())?.map_or_else(Vec::new, |maps| maps.0);
+        found.extend(maps.iter().filter_map(|map| mapping(&who, &map.pathname)));
+        found.extend(leftover(&who, &maps));
     }
     Ok(found)
 }
@@ -88,6 +88,19 @@ fn mapping(who: &str, path: &MMapPath) -> Option<Fault> {
             Reason::UnsupportedFile,
             format!("{who} has secret memory (memfd_secret), which nobody can read"),
         )
+    })
+}
+
+/// A dump that was killed leaves CRIU's own code in a process. It does no harm where it is, but CRIU begins its next dump
+/// by writing into the first code that it finds, and there it can't. Source: compel/src/lib/infect.c.
+fn leftover(who: &str, maps: &[MemoryMap]) -> Option<Fault> {
+    let code = maps.iter().find(|map| map.perms.contains(MMPermissions::EXECUTE))?;
+    let MMapPath::Path(path) = &code.pathname else { return None };
+    path.to_string_lossy().starts_with("/memfd:CRIUMFD").then(|| {
+        let what = format!(
+            "a checkpoint of {who} was killed and has left CRIU's code in it, so that CRIU can't dump it a second time; it runs well, but has to be restarted before it can be moved"
+        );
+        Fault::new(Reason::LeftoverOf, what)
     })
 }
 
