@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::machine::Machine;
 use crate::network;
 use crate::node::{NODES, Node, NodeName};
+use crate::orphans;
 use crate::root::Root;
 use crate::settings::{self, LabOptions, Settings};
 use crate::workload::Workload;
@@ -189,6 +190,7 @@ impl LabGuard {
     /// holds a guard of that name.
     pub fn up(options: &LabOptions) -> Result<Self> {
         options.check()?;
+        orphans::adopt()?;
         let owner = dirs::lock(&Dirs::from_env().lab(&format!("{}.owner", options.name)))?;
         Lab::take_down(&options.name)?;
         match Lab::up(options) {

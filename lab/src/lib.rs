@@ -30,6 +30,7 @@ mod lab;
 mod machine;
 mod network;
 mod node;
+mod orphans;
 mod process;
 mod root;
 mod settings;

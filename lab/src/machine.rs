@@ -10,7 +10,7 @@ use crate::cgroup::{CgroupVersion, Cgroups};
 use crate::error::{At, LabError, Result};
 use crate::process::Process;
 use crate::root::Root;
-use crate::{PATH, command};
+use crate::{PATH, command, orphans};
 
 /// The first steps inside of the new namespaces.
 const MACHINE: &str = include_str!("machine.sh");
@@ -129,7 +129,7 @@ impl Machine {
         // Frozen ones have to be thawed to die, and a start that failed has left processes but no record.
         self.cgroups.remove(&self.cgroup)?;
         match init {
-            Some(init) if !init.wait(Duration::from_secs(10)) => Err(LabError::Timeout {
+            Some(init) if !ends(&init) => Err(LabError::Timeout {
                 what: format!("the end of machine `{}`", self.name),
                 seconds: 10,
                 detail: String::new(),
@@ -184,4 +184,12 @@ impl Machine {
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+/// Waits for a killed machine's end, which orphans of this process may hold up.
+fn ends(init: &Process) -> bool {
+    (0..100).any(|_| {
+        orphans::reap();
+        init.wait(Duration::from_millis(100))
+    })
 }

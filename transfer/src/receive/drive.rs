@@ -1,8 +1,7 @@
 //! The task behind a [`Receiving`](super::Receiving): it owns everything that receives, and ends it all together.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -14,48 +13,15 @@ use tokio::time::{Instant, interval_at};
 use super::error::{Failed, ReceiveError};
 use super::lane::read_lane;
 use super::place::{Job, work};
+use super::shared::Shared;
 use super::{Partial, Rest, VerifiedTree};
 use crate::core::bytes::TransferBytes;
-use crate::core::chunk::ChunkHeader;
 use crate::core::frame::{Answer, Control, Frame, FrameError, Seal};
 use crate::core::limits::Limits;
 use crate::core::receive::{ReceiveSession, Verified, Violation};
-use crate::pool::Pool;
 use crate::quic::streams::FrameReader;
 use crate::quic::{Connection, LinkError, MAX_LANES};
 use crate::store::Store;
-
-/// What lanes and workers share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    session: Mutex<ReceiveSession>,
-    progress: watch::Sender<TransferBytes>,
-    /// Frames heard: that it stands still means that the sender is silent.
-    frames: AtomicU64,
-    pub store: Store,
-    pub buffers: Pool<Vec<u8>>,
-}
-
-impl Shared {
-    pub fn session(&self) -> MutexGuard<'_, ReceiveSession> {
-        // The books are changed in single steps: a panic elsewhere leaves them whole.
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn heard(&self) {
-        self.frames.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn placed(&self, header: &ChunkHeader) {
-        self.session().placed(header);
-        self.report();
-    }
-
-    pub fn report(&self) {
-        let bytes = self.session().bytes();
-        self.progress.send_replace(bytes);
-    }
-}
 
 pub(super) struct Drive {
     // Dropped first: the sender is told of the end before streams are torn down under it.
@@ -81,9 +47,9 @@ impl Drive {
         session: ReceiveSession,
         progress: watch::Sender<TransferBytes>,
     ) -> Self {
-        let (limits, session) = (session.limits().clone(), Mutex::new(session));
-        let shared = Shared { session, progress, frames: AtomicU64::new(0), store, buffers: Pool::default() };
-        Self { connection, answers, control, limits, shared: Arc::new(shared) }
+        let limits = session.limits().clone();
+        let shared = Arc::new(Shared::new(session, store, progress));
+        Self { connection, answers, control, limits, shared }
     }
 
     pub async fn run(mut self) -> Result<VerifiedTree, Failed> {
@@ -184,8 +150,8 @@ impl Drive {
     }
 
     fn partial(self) -> Option<Partial> {
-        let Shared { session, store, .. } = Arc::into_inner(self.shared)?;
-        let held = session.into_inner().unwrap_or_else(PoisonError::into_inner).into_held();
+        let (session, store) = Arc::into_inner(self.shared)?.into_parts();
+        let held = session.into_held();
         Some(Partial(Box::new(Rest { store, held, limits: self.limits })))
     }
 }
@@ -213,7 +179,7 @@ impl Silence {
     async fn broken(&mut self, shared: &Shared) {
         loop {
             self.ticks.tick().await;
-            let frames = shared.frames.load(Ordering::Relaxed);
+            let frames = shared.frames();
             if frames == self.frames && shared.session().in_hand() == 0 {
                 return;
             }

@@ -3,9 +3,9 @@
 use quinn::RecvStream;
 use tokio::sync::mpsc;
 
-use super::drive::Shared;
 use super::error::ReceiveError;
 use super::place::{Job, Work, check_zero};
+use super::shared::Shared;
 use crate::core::chunk::ChunkHeader;
 use crate::core::frame::Lane;
 use crate::core::receive::Admitted;

@@ -10,6 +10,7 @@ mod incoming;
 mod lane;
 mod listener;
 mod place;
+mod shared;
 
 use std::path::{Path, PathBuf};
 

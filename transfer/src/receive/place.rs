@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::drive::Shared;
 use super::error::ReceiveError;
+use super::shared::Shared;
 use crate::core::chunk::{self, ChunkHeader, Encoding};
 use crate::core::path::TreePath;
 use crate::pool::Buffer;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use transship_checkpoint::image::proto::{Core, Mount, Rlimit, TaskCore, ThreadCore};
 use transship_checkpoint::image::{Entry, decode, encode};
 use transship_lab::{Lab, Node, NodeName};
+use transship_proto::cri::{Capability, SecurityProfile};
 
 use crate::evidence::Counter;
 use crate::footprint::Footprint;
@@ -18,6 +19,8 @@ use crate::transship::migration;
 pub fn all() -> Vec<Scenario> {
     scenarios!("grants":
         images_with_all_capabilities,
+        images_of_another_user,
+        images_without_a_seccomp_filter,
         images_that_may_gain_privileges,
         images_without_limits,
         images_with_a_writable_proc_sys,
@@ -35,6 +38,10 @@ fn refused(lab: &Lab, claim: &str, alter: impl FnOnce(&Path) -> Result<()>) -> R
     let mut config = workload.container(&a.image_of(&workload)?);
     if let Some(context) = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut()) {
         context.no_new_privs = true;
+        // The runtime's own profile.
+        context.seccomp = Some(SecurityProfile::default());
+        let drop_capabilities = vec!["SETUID".to_owned()];
+        context.capabilities = Some(Capability { drop_capabilities, ..Capability::default() });
     }
     let container = a.cri()?.run(a.prepare(&workload)?, config)?;
     let counter = Counter::started(lab, "counter", &container.address)?;
@@ -85,6 +92,29 @@ fn images_with_all_capabilities(lab: &Lab) -> Result<()> {
                 for set in [&mut creds.cap_prm, &mut creds.cap_eff, &mut creds.cap_bnd] {
                     *set = vec![u32::MAX, 0x1ff];
                 }
+            }
+        })
+    })
+}
+
+fn images_of_another_user(lab: &Lab) -> Result<()> {
+    refused(lab, "user id 4242", |images| {
+        alter(images, "core-", |core: &mut Core| {
+            if let Some(ThreadCore { creds: Some(creds), .. }) = &mut core.thread_core {
+                (creds.uid, creds.euid, creds.suid, creds.fsuid) = (4242, 4242, 4242, 4242);
+            }
+        })
+    })
+}
+
+fn images_without_a_seccomp_filter(lab: &Lab) -> Result<()> {
+    refused(lab, "seccomp", |images| {
+        alter(images, "core-", |core: &mut Core| {
+            if let Some(thread) = &mut core.thread_core {
+                (thread.seccomp_mode, thread.seccomp_filter) = (None, None);
+            }
+            if let Some(task) = &mut core.tc {
+                (task.old_seccomp_mode, task.old_seccomp_filter) = (None, None);
             }
         })
     })
