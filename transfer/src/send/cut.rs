@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::available_parallelism;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compress::Compressibility;
 use super::lane::LaneItem;
+use super::tradeoff::Took;
 use super::{SendError, Shared};
 use crate::core::chunk::{self, ChunkHeader, Encoding, EntryId};
 use crate::core::frame::Lane;
@@ -110,13 +111,15 @@ impl EntryCut {
         let data = &mut buffer[..length];
         file.read_exact_at(data, chunk::offset(index)).map_err(Stop::Read)?;
 
+        let mut compressing = None;
         let (hash, encoding, payload) = if chunk::is_zero(data) {
             (chunk::zero_hash(length), Encoding::Zero, Bytes::new())
         } else {
             let hash = blake3::hash(data);
             if shared.session().is_held(*id, index, hash) {
                 (hash, Encoding::Held, Bytes::new())
-            } else if let Some(frame) = self.compress(data).map_err(Stop::Read)? {
+            } else if let Some((frame, time)) = self.compress(data).map_err(Stop::Read)? {
+                compressing = Some((frame.len(), time));
                 (hash, Encoding::Zstd { payload: frame.len() as u32 }, frame)
             } else {
                 (hash, Encoding::Raw, Bytes::from_owner(buffer).slice(..length))
@@ -129,25 +132,27 @@ impl EntryCut {
             session.bytes()
         };
         shared.progress.send_replace(bytes);
-        let (bytes, begun) = (payload.len(), Instant::now());
+        let (is_sent, begun) = (!payload.is_empty(), Instant::now());
         let item = LaneItem::Frame { frame: Lane::Chunk(header), payload };
         lane.blocking_send(item).map_err(|_| Stop::Lane)?;
-        shared.tradeoff.waited(bytes, begun.elapsed());
+        if is_sent {
+            shared.tradeoff.sent(Took { content: length, compressing, waiting: begun.elapsed() });
+        }
         Ok(())
     }
 
-    fn compress(&self, data: &[u8]) -> io::Result<Option<Bytes>> {
+    /// The chunk as a zstd frame, and how long that took; `None` if it goes as it is.
+    fn compress(&self, data: &[u8]) -> io::Result<Option<(Bytes, Duration)>> {
         let Inner { shared, compressibility, .. } = &*self.0;
         if !shared.tradeoff.pays() || !compressibility.worth_trying() {
             return Ok(None);
         }
         let begun = Instant::now();
         let frame = shared.compressors.take().compress(data)?;
-        if let Some(frame) = &frame {
+        if frame.is_some() {
             compressibility.shrank();
-            shared.tradeoff.compressed(data.len(), frame.len(), begun.elapsed());
         }
-        Ok(frame)
+        Ok(frame.map(|frame| (frame, begun.elapsed())))
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn open(connection: Connection, ticket: Bytes, faults: Faults) 
         progress: watch::Sender::new(TransferBytes::default()),
         buffers: Pool::default(),
         compressors: Pool::default(),
-        tradeoff: Tradeoff::new(),
+        tradeoff: Tradeoff::default(),
         quic,
     };
     Ok(Sender { connection, control, answers, shared: Arc::new(shared), writers })

@@ -15,77 +15,75 @@ pub enum Compression {
 
 /// Share of the newest measurement in an average.
 const NEWEST: f64 = 1.0 / 8.0;
+/// A wait that is shorter than this share of the time for compressing is none.
+const NO_WAIT: f64 = 1.0 / 8.0;
 
-/// After so many chunks that were sent as they are one is compressed, if there is time to be won.
-const RETRY: u32 = 16;
-
-/// Weighs a worker's time for compressing against its time for waiting, by what the last chunks took.
+/// Weighs a worker's time for compressing a chunk against its time for waiting, by what the last chunks took.
 ///
 /// Where the network is what everything waits for, workers queue up before a lane and have the time. Where it isn't,
 /// because it is fast or because few bytes come, compressing only takes processors away from whoever makes the bytes
-/// and from QUIC. Between the two the average moves to and fro, and so some chunks are compressed and some are not.
-#[derive(Debug)]
+/// and from QUIC. Between the two the averages move to and fro, and so some chunks are compressed and some are not.
+#[derive(Debug, Default)]
 pub(super) struct Tradeoff {
     compression: Mutex<Compression>,
     averages: Mutex<Averages>,
 }
 
+/// Seconds for each byte of content.
 #[derive(Debug, Clone, Copy)]
 struct Averages {
-    /// Seconds that a worker waits for each byte that it hands to a lane.
+    /// How long a worker waits for the network with a chunk that isn't compressed.
     wait: f64,
-    /// Seconds that it takes to compress a byte.
+    /// How long compressing takes it.
     cost: f64,
-    /// Share of the bytes that compressing takes away from what shrinks.
-    saving: f64,
-    /// Chunks since one was compressed.
-    since: u32,
 }
 
 impl Default for Averages {
     fn default() -> Self {
         // zstd's level 1, until it has been measured here.
-        Self { wait: 0.0, cost: 1.0 / 430e6, saving: 0.5, since: 0 }
+        Self { wait: 0.0, cost: 1.0 / 430e6 }
     }
 }
 
-impl Tradeoff {
-    pub fn new() -> Self {
-        Self { compression: Mutex::default(), averages: Mutex::default() }
-    }
+/// What a chunk took. One that didn't shrink counts as not compressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// Bytes of content.
+    pub content: usize,
+    /// Bytes that it was made into, and how long that took; `None` if it went as it is.
+    pub compressing: Option<(usize, Duration)>,
+    /// How long the lane had no room for it.
+    pub waiting: Duration,
+}
 
+impl Tradeoff {
     pub fn set(&self, compression: Compression) {
         *self.compression.lock().unwrap_or_else(PoisonError::into_inner) = compression;
     }
 
     /// Whether the next chunk is to be compressed.
     pub fn pays(&self) -> bool {
-        if *self.compression.lock().unwrap_or_else(PoisonError::into_inner) == Compression::Always {
-            return true;
-        }
-        let mut averages = self.averages();
-        averages.since += 1;
-        let Averages { wait, cost, saving, since } = *averages;
-        // What would pay if more were saved is tried now and then: other content may shrink better.
-        let pays = wait * saving > cost || wait > cost && since.is_multiple_of(RETRY);
-        if pays {
-            averages.since = 0;
-        }
-        pays
+        let always = *self.compression.lock().unwrap_or_else(PoisonError::into_inner) == Compression::Always;
+        let Averages { wait, cost } = *self.averages();
+        always || wait > cost
     }
 
-    /// A worker waited so long to hand over so many bytes.
-    pub fn waited(&self, bytes: usize, time: Duration) {
-        if bytes > 0 {
-            approach(&mut self.averages().wait, time.as_secs_f64() / bytes as f64);
-        }
-    }
-
-    /// A worker took so long to make `after` bytes out of `before`.
-    pub fn compressed(&self, before: usize, after: usize, time: Duration) {
+    /// Takes notice of a chunk that was sent.
+    pub fn sent(&self, took: Took) {
         let mut averages = self.averages();
-        approach(&mut averages.cost, time.as_secs_f64() / before as f64);
-        approach(&mut averages.saving, 1.0 - after as f64 / before as f64);
+        let each = |time: Duration| time.as_secs_f64() / took.content as f64;
+        let waited = each(took.waiting);
+        let wait = match took.compressing {
+            None => waited,
+            Some((payload, time)) => {
+                approach(&mut averages.cost, each(time));
+                // All that time the network was busy with payloads; with the whole content it would have been busy for
+                // longer in proportion. If it had room at once, nothing is known of it.
+                let kept = payload as f64 / took.content as f64;
+                if waited > averages.cost * NO_WAIT { (waited + each(time)) / kept } else { 0.0 }
+            }
+        };
+        approach(&mut averages.wait, wait);
     }
 
     fn averages(&self) -> MutexGuard<'_, Averages> {
@@ -104,57 +102,49 @@ mod tests {
 
     const CHUNK: usize = 256 << 10;
 
-    /// Shares of chunks that are compressed on a link of so many bytes a second, by workers that halve a chunk in a
+    /// The share of chunks that are compressed on a link of so many bytes a second, by workers that halve a chunk in a
     /// millisecond each.
     fn share(link: f64, workers: f64) -> f64 {
-        let (tradeoff, mut compressed) = (Tradeoff::new(), 0);
+        let (tradeoff, mut compressed) = (Tradeoff::default(), 0);
         for _ in 0..1000 {
-            let (mut work, mut bytes) = (0.2e-3, CHUNK);
+            let (mut work, mut payload, mut compressing) = (0.2e-3, CHUNK, None);
             if tradeoff.pays() {
                 compressed += 1;
-                tradeoff.compressed(CHUNK, CHUNK / 2, Duration::from_millis(1));
-                (work, bytes) = (work + 1e-3, CHUNK / 2);
+                work += 1e-3;
+                payload = CHUNK / 2;
+                compressing = Some((payload, Duration::from_millis(1)));
             }
             // All others wait before the same lane.
-            let wait = (workers * bytes as f64 / link - work).max(0.0);
-            tradeoff.waited(bytes, Duration::from_secs_f64(wait));
+            let waiting = Duration::from_secs_f64((workers * payload as f64 / link - work).max(0.0));
+            tradeoff.sent(Took { content: CHUNK, compressing, waiting });
         }
         f64::from(compressed) / 1000.0
     }
 
     #[test]
     fn a_slow_link_is_spared_and_a_fast_one_is_filled() {
-        assert!(share(12e6, 2.0) > 0.9, "100 Mbit/s");
-        assert!(share(118e6, 2.0) > 0.9, "1 Gbit/s");
+        assert!(share(12e6, 2.0) > 0.98, "100 Mbit/s");
+        assert!(share(118e6, 2.0) > 0.98, "1 Gbit/s");
         assert!(share(3e9, 2.0) < 0.01, "25 Gbit/s, two cores");
-        assert!(share(3e9, 64.0) > 0.5, "25 Gbit/s, 64 cores");
-    }
-
-    #[test]
-    fn content_that_shrinks_better_is_found_out() {
-        let tradeoff = Tradeoff::new();
-        // It would take more than this content shrinks.
-        let wait = Duration::from_millis(2);
-        for _ in 0..100 {
-            tradeoff.waited(CHUNK, wait);
-            tradeoff.compressed(CHUNK, CHUNK / 8 * 7, Duration::from_millis(1));
-        }
-        let mut compressed = 0;
-        for _ in 0..1000 {
-            tradeoff.waited(CHUNK, wait);
-            if tradeoff.pays() {
-                compressed += 1;
-                tradeoff.compressed(CHUNK, CHUNK / 8, Duration::from_millis(1));
-            }
-        }
-        assert!(compressed > 800, "{compressed}");
+        assert!(share(3e9, 64.0) > 0.98, "25 Gbit/s, 64 cores");
     }
 
     #[test]
     fn nothing_is_compressed_before_anything_was_waited_for() {
-        assert!(!Tradeoff::new().pays());
-        let always = Tradeoff::new();
-        always.set(Compression::Always);
-        assert!(always.pays());
+        let tradeoff = Tradeoff::default();
+        assert!(!tradeoff.pays());
+        tradeoff.set(Compression::Always);
+        assert!(tradeoff.pays());
+    }
+
+    #[test]
+    fn a_link_that_becomes_fast_is_noticed() {
+        let tradeoff = Tradeoff::default();
+        let compressing = Some((CHUNK / 2, Duration::from_millis(1)));
+        let slow = Took { content: CHUNK, compressing, waiting: Duration::from_millis(2) };
+        (0..100).for_each(|_| tradeoff.sent(slow));
+        assert!(tradeoff.pays());
+        (0..100).for_each(|_| tradeoff.sent(Took { waiting: Duration::ZERO, ..slow }));
+        assert!(!tradeoff.pays());
     }
 }
