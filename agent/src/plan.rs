@@ -31,6 +31,14 @@ pub enum Side<'a> {
     Target(&'a Arrival),
 }
 
+/// A migration's name out of a call.
+///
+/// # Errors
+/// [`Reason::InvalidArgument`] for what is no name.
+pub fn migration_id(text: &str) -> Result<MigrationId, Fault> {
+    text.parse().map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))
+}
+
 impl Plan {
     /// The plan of a migration that was begun here, if it was.
     pub fn load(state: &StateDir, migration: &MigrationId) -> Result<Option<Self>, Fault> {

@@ -19,7 +19,7 @@ use transship_proto::{Fault, Reason};
 use crate::config::Config;
 use crate::host::{failed, leave_watchdog, remove_empty_helpers};
 use crate::node::Node;
-use crate::plan::Plan;
+use crate::plan::{Plan, migration_id};
 use crate::rpc::{LocalService, SourceService, TargetService, listen};
 use crate::{source, target};
 
@@ -83,8 +83,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
 /// # Errors
 /// When it can't begin. That another process is at it already is none.
 pub async fn recover(config: Config, migration: &str) -> Result<(), Fault> {
-    let migration: MigrationId =
-        migration.parse().map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))?;
+    let migration = migration_id(migration)?;
     // The agent's own address may be wanted by the next agent.
     let anywhere = if config.listen.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let anywhere = anywhere.parse().map_err(|error| Fault::new(Reason::HostError, format!("{error}")))?;

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use transship_decision::MigrationId;
 use transship_proto::v1::source_server::Source;
 use transship_proto::v1::{FollowedRequest, FollowedResponse, RecordRequest, RecordResponse};
 use transship_proto::{Fault, Reason};
 
 use super::caller;
 use crate::node::Node;
-use crate::plan::Plan;
+use crate::plan::{Plan, migration_id};
 
 /// The source's end, over mutual TLS. A decision is no secret: whoever has a certificate may know it.
 #[derive(Debug)]
@@ -20,9 +19,7 @@ pub struct SourceService(pub Arc<Node>);
 impl Source for SourceService {
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         caller(&request)?;
-        let asked = request.into_inner().migration;
-        let migration: MigrationId =
-            asked.parse().map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))?;
+        let migration = migration_id(&request.get_ref().migration)?;
         let standing = self.0.state.standing(&migration);
         let standing = standing.map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         let record = standing.map(|record| self.0.signer.sign(record)).transpose()?;
@@ -34,11 +31,7 @@ impl Source for SourceService {
         request: Request<FollowedRequest>,
     ) -> Result<Response<FollowedResponse>, Status> {
         let target = caller(&request)?;
-        let migration: MigrationId = request
-            .into_inner()
-            .migration
-            .parse()
-            .map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))?;
+        let migration = migration_id(&request.get_ref().migration)?;
         match Plan::load(&self.0.state, &migration)? {
             Some(Plan::Departure(plan)) if plan.target_node == target.name => {
                 self.0.departures.has_followed(migration);

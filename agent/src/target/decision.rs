@@ -14,7 +14,7 @@ use transship_transfer::Peer;
 
 use super::arrival::{Arrival, AtWork};
 use crate::node::Node;
-use crate::plan::Plan;
+use crate::plan::{Plan, migration_id};
 use crate::rpc::dial;
 use crate::sign::verify;
 use crate::steps::back_off;
@@ -80,8 +80,7 @@ pub async fn decide(node: &Node, carrier: &Peer, record: &[u8]) -> Result<State,
 
 /// How far that migration is here, and the root that is sealed (empty if none is).
 pub fn state(node: &Node, migration: &str) -> Result<(State, String), Fault> {
-    let migration =
-        migration.parse().map_err(|error| Fault::new(Reason::InvalidArgument, format!("{error}")))?;
+    let migration = migration_id(migration)?;
     match node.arrivals.get(&migration) {
         Some(arrival) => {
             let root = arrival.ask(|machine| machine.root());
