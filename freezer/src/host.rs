@@ -52,12 +52,7 @@ impl HostCgroup {
         let (hierarchy, version) = hierarchy(mounts)?;
         let paths: Vec<PathBuf> = match version {
             Version::V2 => vec![hierarchy.join(name)],
-            Version::V1 => V1_HIERARCHIES
-                .iter()
-                .map(|controller| mounts.join(controller))
-                .filter(|path| path.join("cgroup.procs").exists())
-                .map(|path| path.join(name))
-                .collect(),
+            Version::V1 => v1_roots(mounts).map(|(_, root)| root.join(name)).collect(),
         };
         for path in &paths {
             match fs::create_dir(path) {
@@ -136,15 +131,19 @@ pub fn of_init(mounts: &Path) -> Result<Vec<PathBuf>, FindError> {
             let path = parse_entry(&text, Controller::Unified).ok_or(FindError::NoEntry(1))?;
             vec![below(hierarchy, &path)]
         }
-        Version::V1 => V1_HIERARCHIES
-            .iter()
-            .filter_map(|controller| {
-                let path = parse_entry(&text, Controller::V1(controller))?;
-                Some(below(mounts.join(controller), &path))
+        Version::V1 => v1_roots(mounts)
+            .filter_map(|(controller, root)| {
+                Some(below(root, &parse_entry(&text, Controller::V1(controller))?))
             })
             .filter(|path| path.join("cgroup.procs").exists())
             .collect(),
     })
+}
+
+/// The v1 hierarchies that matter and are mounted: their names and their roots.
+fn v1_roots(mounts: &Path) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let roots = V1_HIERARCHIES.into_iter().map(|controller| (controller, mounts.join(controller)));
+    roots.filter(|(_, root)| root.join("cgroup.procs").exists())
 }
 
 fn kernel(path: &Path) -> impl Fn(io::Error) -> HostCgroupError {
