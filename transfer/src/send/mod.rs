@@ -1,8 +1,8 @@
 //! The sending end.
 //!
-//! Where a byte is, in order: [`cut`] reads a chunk, tests it for zero, hashes it and has it compressed
-//! ([`compress`]) where that pays ([`tradeoff`]), all on blocking threads; [`lane`] writes it to its QUIC stream. Every step waits for the next one,
-//! and QUIC waits for the receiver, so a transfer holds a few chunks per core and what QUIC has under way.
+//! Where a byte is, in order: [`cut`] reads a chunk, tests it for zero, hashes it and has it compressed ([`compress`])
+//! where that pays ([`tradeoff`]), all on blocking threads; [`lane`] writes it to its QUIC stream. Every step waits for
+//! the next one, and QUIC waits for the receiver, so a transfer holds a few chunks per core and what QUIC has under way.
 
 mod compress;
 mod cut;

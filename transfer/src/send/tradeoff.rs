@@ -24,24 +24,21 @@ const NO_WAIT: f64 = 1.0 / 8.0;
 /// because it is fast or because few bytes come, compressing only takes processors away from whoever makes the bytes
 /// and from QUIC. Between the two the averages move to and fro, and so some chunks are compressed and some are not.
 #[derive(Debug, Default)]
-pub(super) struct Tradeoff {
-    compression: Mutex<Compression>,
-    averages: Mutex<Averages>,
-}
+pub(super) struct Tradeoff(Mutex<Scales>);
 
-/// Seconds for each byte of content.
-#[derive(Debug, Clone, Copy)]
-struct Averages {
-    /// How long a worker waits for the network with a chunk that isn't compressed.
+#[derive(Debug)]
+struct Scales {
+    compression: Compression,
+    /// How long a worker waits for the network with a chunk that isn't compressed, in seconds for each byte of content.
     wait: f64,
-    /// How long compressing takes it.
+    /// How long compressing takes it, likewise.
     cost: f64,
 }
 
-impl Default for Averages {
+impl Default for Scales {
     fn default() -> Self {
         // zstd's level 1, until it has been measured here.
-        Self { wait: 0.0, cost: 1.0 / 430e6 }
+        Self { compression: Compression::default(), wait: 0.0, cost: 1.0 / 430e6 }
     }
 }
 
@@ -58,37 +55,36 @@ pub(super) struct Took {
 
 impl Tradeoff {
     pub fn set(&self, compression: Compression) {
-        *self.compression.lock().unwrap_or_else(PoisonError::into_inner) = compression;
+        self.scales().compression = compression;
     }
 
     /// Whether the next chunk is to be compressed.
     pub fn pays(&self) -> bool {
-        let always = *self.compression.lock().unwrap_or_else(PoisonError::into_inner) == Compression::Always;
-        let Averages { wait, cost } = *self.averages();
-        always || wait > cost
+        let scales = self.scales();
+        scales.compression == Compression::Always || scales.wait > scales.cost
     }
 
     /// Takes notice of a chunk that was sent.
     pub fn sent(&self, took: Took) {
-        let mut averages = self.averages();
+        let mut scales = self.scales();
         let each = |time: Duration| time.as_secs_f64() / took.content as f64;
         let waited = each(took.waiting);
         let wait = match took.compressing {
             None => waited,
             Some((payload, time)) => {
-                approach(&mut averages.cost, each(time));
+                approach(&mut scales.cost, each(time));
                 // All that time the network was busy with payloads; with the whole content it would have been busy for
                 // longer in proportion. If it had room at once, nothing is known of it.
                 let kept = payload as f64 / took.content as f64;
-                if waited > averages.cost * NO_WAIT { (waited + each(time)) / kept } else { 0.0 }
+                if waited > scales.cost * NO_WAIT { (waited + each(time)) / kept } else { 0.0 }
             }
         };
-        approach(&mut averages.wait, wait);
+        approach(&mut scales.wait, wait);
     }
 
-    fn averages(&self) -> MutexGuard<'_, Averages> {
-        // Numbers that are changed one by one are whole, whoever panicked.
-        self.averages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn scales(&self) -> MutexGuard<'_, Scales> {
+        // What is changed one by one is whole, whoever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
