@@ -1,5 +1,6 @@
-//! CRIU drops all packets of a network namespace while it dumps or restores established connections. One that was
-//! killed leaves its rules behind, and nobody can reach the workload any more.
+//! CRIU drops all packets of a network namespace while it dumps or restores established connections, unless it is told
+//! not to; a container runtime's own checkpoint doesn't tell it. One that was killed leaves its rules behind, and nobody
+//! can reach the workload any more.
 
 use std::path::Path;
 

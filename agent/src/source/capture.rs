@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// has some), and open files that were deleted come along whatever their size.
 ///
 /// Nor are packets dropped meanwhile: that is for connections that go on elsewhere. The peers of one that ends hear of
-/// it when the source is killed, a source that runs on has missed nothing, and 30 ms of starting iptables are saved.
+/// it when the source is killed, a source that runs on has missed nothing, and nobody waits for iptables to start.
 const CRIU_CONFIG: &str = "tcp-close\nskip-in-flight\nnetwork-lock skip\nghost-limit 1073741824\n";
 
 /// How many entries a checkpoint archive may have.
