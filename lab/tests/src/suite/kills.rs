@@ -30,44 +30,62 @@ const LONGEST: Duration = Duration::from_millis(5000);
 /// A program by the name that the kernel has of it, and a word of its command.
 type Prey = (&'static str, &'static str);
 
-/// Waits for a program of the migration to begin on that node, kills it, or the next of its kind, some moment within
-/// `window` after that, and waits for the migration's end. Tells whether one was hit.
-fn hit(lab: &Lab, whose: NodeName, prey: Prey, window: Duration, mut underway: Underway) -> Result<bool> {
-    let (mut moment, mut seen) = (None, None);
-    let victim = loop {
-        let now = Instant::now();
-        if let Some(found) = node::hunt(lab.node(whose), prey)? {
-            moment.get_or_insert_with(|| now + window.mul_f64(fastrand::f64()));
-            seen = Some(found);
-        }
-        // While it works in another's namespaces nobody may look at its own.
-        let lives = seen.as_ref().is_some_and(transship_lab::Process::is_alive);
-        if lives && moment.is_some_and(|moment| moment <= now) {
-            break seen;
-        }
-        if !lives && underway.is_over()? {
-            break None;
-        }
-    };
-    if let Some(victim) = &victim {
-        victim.kill();
+/// Kills one of its kind in each round, some moment after it has begun.
+struct Hunt {
+    prey: Prey,
+    /// How late that moment may be: shorter after each prey that had done its work before.
+    window: Duration,
+    hits: usize,
+}
+
+impl Hunt {
+    fn new(prey: Prey) -> Self {
+        Hunt { prey, window: Duration::from_millis(40), hits: 0 }
     }
-    underway.finish()?;
-    node::await_the_end_of_all_migrations(lab)?;
-    Ok(victim.is_some())
+
+    /// Waits for the prey of this migration to begin on that node, kills it, or the next of its kind, at its moment, and
+    /// waits for the migration's end.
+    fn round(&mut self, lab: &Lab, whose: NodeName, mut underway: Underway) -> Result<()> {
+        let mut moment = None;
+        let victim = loop {
+            if let Some(found) = node::hunt(lab.node(whose), self.prey)? {
+                let now = Instant::now();
+                if now >= *moment.get_or_insert_with(|| now + self.window.mul_f64(fastrand::f64())) {
+                    break Some(found);
+                }
+            } else if underway.is_over()? {
+                break None;
+            }
+        };
+        match victim {
+            Some(victim) => {
+                victim.kill();
+                self.hits += 1;
+            }
+            None => self.window = self.window.mul_f64(0.7),
+        }
+        underway.finish()?;
+        node::await_the_end_of_all_migrations(lab)
+    }
+
+    /// It was not all in vain.
+    fn has_hit(&self) -> Result<()> {
+        ensure!(self.hits >= ROUNDS / 2, "of {ROUNDS} only {} were hit", self.hits);
+        Ok(())
+    }
 }
 
 /// A dump that is killed leaves the counter where it was, whole and to be reached. The next one succeeds, or isn't begun
 /// because CRIU has left something in the counter.
 fn in_dumps(lab: &Lab, prey: Prey) -> Result<()> {
-    let mut hits = 0;
+    let mut hunt = Hunt::new(prey);
     for round in 0..ROUNDS {
         let (name, here) =
             (format!("counter-{round}"), if round % 2 == 0 { NodeName::A } else { NodeName::B });
         let mut counter = Counter::start_with(lab, here, &Counter::workload(&name, 64))?;
         let count = counter.count()?;
         let underway = migration(&name, here).budget(BUDGET).start(lab)?;
-        hits += usize::from(hit(lab, here, prey, Duration::from_millis(40), underway)?);
+        hunt.round(lab, here, underway)?;
         // It may have been too late to stop the move.
         let stayed = node::running(lab, here, &name)?.is_some();
         let in_round = |error: anyhow::Error| error.context(format!("in round {round}"));
@@ -79,8 +97,7 @@ fn in_dumps(lab: &Lab, prey: Prey) -> Result<()> {
         }
         counter.has_written_each_number_once().map_err(in_round)?;
     }
-    ensure!(hits >= ROUNDS / 2, "of {ROUNDS} only {hits} were hit");
-    Ok(())
+    hunt.has_hit()
 }
 
 fn criu_at_any_moment_of_a_dump(lab: &Lab) -> Result<()> {
@@ -94,15 +111,14 @@ fn the_runtime_at_any_moment_of_a_dump(lab: &Lab) -> Result<()> {
 fn in_restores(lab: &Lab, prey: Prey) -> Result<()> {
     let mut here = NodeName::A;
     let collector = Collector::start(lab, here, "witness")?;
-    let mut hits = 0;
+    let mut hunt = Hunt::new(prey);
     for round in 0..ROUNDS {
         let underway = migration("witness", here).budget(BUDGET).start(lab)?;
-        hits += usize::from(hit(lab, here.peer(), prey, Duration::from_millis(40), underway)?);
+        hunt.round(lab, here.peer(), underway)?;
         let heard = collector.has_heard_one_whole_process(LONGEST);
         here = heard.map_err(|error| error.context(format!("in round {round}")))?;
     }
-    ensure!(hits >= ROUNDS / 2, "of {ROUNDS} only {hits} were hit");
-    Ok(())
+    hunt.has_hit()
 }
 
 fn criu_at_any_moment_of_a_restore(lab: &Lab) -> Result<()> {
