@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use transship_proto::cri::{
-    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig,
+    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerResources,
     LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode,
     NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
 };
@@ -102,6 +102,12 @@ impl Workload {
             labels: self.labels(),
             log_path: "main/0.log".to_owned(),
             linux: Some(LinuxContainerConfig {
+                // Of a Pod that asks for nothing.
+                resources: Some(LinuxContainerResources {
+                    cpu_shares: 2,
+                    oom_score_adj: 1000,
+                    ..Default::default()
+                }),
                 security_context: Some(LinuxContainerSecurityContext {
                     namespace_options: Some(namespaces()),
                     masked_paths: paths(&MASKED),
