@@ -12,6 +12,7 @@ mod grants;
 mod host;
 mod node;
 mod plan;
+mod pods;
 mod rpc;
 mod runtime;
 mod serve;

@@ -9,6 +9,7 @@ use transship_proto::{Fault, Reason};
 use transship_transfer::{Endpoint, Identity, Settings};
 
 use crate::config::Config;
+use crate::pods::Handovers;
 use crate::runtime::Cri;
 use crate::sign::Signer;
 use crate::source::Departures;
@@ -37,6 +38,8 @@ pub struct Node {
     pub endpoint: Endpoint,
     /// Migrations that leave this node.
     pub departures: Departures,
+    /// Those of them that a coordinator follows.
+    pub handovers: Handovers,
     /// Migrations that come to this node.
     pub arrivals: Arrivals,
     /// Everything that runs, so that the end can wait for it.
@@ -59,6 +62,7 @@ impl Node {
             run: RunDir::new(&config.run),
             cri: Cri::new(&config.cri)?,
             departures: Departures::default(),
+            handovers: Handovers::default(),
             arrivals: Arrivals::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

@@ -7,6 +7,17 @@ use transship_proto::{Fault, Reason};
 use crate::source::Departure;
 use crate::target::Arrival;
 
+/// Who makes and removes a migration's sandbox and containers, on both ends.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// The agent, through the container runtime: nobody else does on a single host.
+    #[default]
+    Agent,
+    /// The node's kubelet. Markers of its Pods stay until the migration is forgotten, for it starts again what ends.
+    Kubelet,
+}
+
 /// Which end this node is of a migration, with all that this end needs to bring it to its end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "side")]
@@ -49,6 +60,14 @@ impl Plan {
             return Ok(None);
         };
         serde_json::from_slice(&text).map(Some).map_err(|error| broken(error.to_string()))
+    }
+
+    /// Who makes and removes the Pod on this end.
+    pub fn owner(&self) -> Owner {
+        match self {
+            Self::Departure(plan) => plan.owner,
+            Self::Arrival(plan) => plan.owner,
+        }
     }
 
     /// Begins the migration on this node's disk.

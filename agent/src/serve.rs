@@ -12,6 +12,7 @@ use tonic::transport::Server;
 use tracing::{error, info, warn};
 use transship_decision::{LockError, MigrationId, Verdict};
 use transship_proto::v1::agent_server::AgentServer;
+use transship_proto::v1::pods_server::PodsServer;
 use transship_proto::v1::source_server::SourceServer;
 use transship_proto::v1::target_server::TargetServer;
 use transship_proto::{Fault, Reason};
@@ -19,8 +20,8 @@ use transship_proto::{Fault, Reason};
 use crate::config::Config;
 use crate::host::{failed, leave_watchdog, remove_empty_helpers};
 use crate::node::Node;
-use crate::plan::{Plan, migration_id};
-use crate::rpc::{LocalService, SourceService, TargetService, listen};
+use crate::plan::{Owner, Plan, migration_id};
+use crate::rpc::{LocalService, PodsService, SourceService, TargetService, listen};
 use crate::{source, target};
 
 /// How long the record of a migration that is over is kept: somebody may still ask for it.
@@ -57,6 +58,7 @@ pub async fn run(config: Config) -> Result<(), Fault> {
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .add_service(TargetServer::new(TargetService(Arc::clone(&node))))
         .add_service(SourceServer::new(SourceService(Arc::clone(&node))))
+        .add_service(PodsServer::new(PodsService(Arc::clone(&node))))
         .serve_with_incoming_shutdown(calls, ends.clone().cancelled_owned());
     let serving = async { tokio::try_join!(local, remote).map(drop) };
     tokio::pin!(serving);
@@ -114,7 +116,9 @@ fn tidy(node: &Node) {
             let Ok(done) = std::fs::metadata(node.state.done_path(&migration)) else { continue };
             remove_empty_helpers(&migration)?;
             let age = done.modified().ok().and_then(|at| at.elapsed().ok());
-            if age.is_some_and(|age| age > REMEMBERED) {
+            // A Pod's markers and outcome stand until its coordinator has settled it.
+            let owner = Plan::load(&node.state, &migration).ok().flatten().map(|plan| plan.owner());
+            if owner != Some(Owner::Kubelet) && age.is_some_and(|age| age > REMEMBERED) {
                 node.state.forget(&migration).map_err(|error| host_error(&error))?;
             }
         }

@@ -75,7 +75,9 @@ fn arguments(node: &Node, migration: &MigrationId, side: Side<'_>) -> Vec<OsStri
             add("--side", &"source");
             add("--pod-uid", &plan.pod_uid.as_str());
             add("--budget-ms", &plan.budget_ms.to_string());
-            add("--cgroup", &plan.cgroup);
+            for container in &plan.containers {
+                add("--cgroup", &container.cgroup);
+            }
             add("--capture-cgroup", &capture);
         }
         Side::Target(plan) => {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use transship_agent::Config;
 use transship_agent::doctor::{self, Finding, Status};
 
-use crate::exit::Exit;
+use transship_terminal::Exit;
 
 /// What `transship doctor` is told. Give it what the agent is given: it looks at what that agent would use.
 #[derive(Debug, clap::Args)]

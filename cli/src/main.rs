@@ -2,13 +2,12 @@
 
 mod agent;
 mod doctor;
-mod exit;
 mod migrate;
 mod pki;
 mod version;
 
 use clap::{Parser, Subcommand};
-use exit::Exit;
+use transship_terminal::Exit;
 
 /// Moves running containers from one node to another, live.
 ///

@@ -11,6 +11,7 @@ use crate::{ContainerId, MigrationId, PodUid};
 /// migrations/MIGRATION/plan.json   what was asked for; written first
 /// migrations/MIGRATION/record      the decision
 /// migrations/MIGRATION/lock        held by whoever works on the migration (flock)
+/// migrations/MIGRATION/outcome     of a Pod's, on the source: how it ended, until its coordinator has settled both Pods
 /// migrations/MIGRATION/done        nothing is left to do
 /// fences/POD-UID                   on the source: the migration for which `create` is refused
 /// expected/POD-UID                 on the target: the migration whose images `create` restores
@@ -68,6 +69,11 @@ impl<F> StateDir<F> {
     /// The file whose `flock` is held by whoever works on the migration.
     pub fn lock_path(&self, id: &MigrationId) -> PathBuf {
         self.migration_path(id).join("lock")
+    }
+
+    /// How a Pod's migration ended; its contents are the agent's. Written before [`StateDir::done_path`].
+    pub fn outcome_path(&self, id: &MigrationId) -> PathBuf {
+        self.migration_path(id).join("outcome")
     }
 
     /// The mark that nothing is left to do; the watchdog ends when it is there.

@@ -52,6 +52,27 @@ impl StateDir {
         self.files.read(&path).map_err(disk(&path))
     }
 
+    /// Keeps how `id` has ended (the agent's own text, at most 1 MiB), durably, for whoever asks until it is forgotten.
+    /// Returns what stands: the first that was told.
+    ///
+    /// # Errors
+    /// [`MigrationsError::Disk`].
+    pub fn conclude(&self, id: &MigrationId, outcome: &[u8]) -> Result<Vec<u8>, MigrationsError> {
+        match self.publish(id, self.outcome_path(id), outcome)? {
+            crate::Linked::New => Ok(outcome.to_vec()),
+            crate::Linked::Taken => Ok(self.outcome(id)?.unwrap_or_else(|| outcome.to_vec())),
+        }
+    }
+
+    /// How `id` has ended, if that was kept.
+    ///
+    /// # Errors
+    /// [`MigrationsError::Disk`].
+    pub fn outcome(&self, id: &MigrationId) -> Result<Option<Vec<u8>>, MigrationsError> {
+        let path = self.outcome_path(id);
+        self.files.read(&path).map_err(disk(&path))
+    }
+
     /// Marks `id` as done, which ends its watchdog. Its record stays readable until [`StateDir::forget`].
     ///
     /// # Errors
@@ -140,6 +161,10 @@ mod tests {
         assert!(matches!(state.begin(&id, b"other"), Err(MigrationsError::Exists(_))));
         assert_eq!(state.plan(&id).unwrap().unwrap(), b"plan");
         assert_eq!(state.unfinished().unwrap(), std::slice::from_ref(&id));
+        assert_eq!(state.outcome(&id).unwrap(), None);
+        assert_eq!(state.conclude(&id, b"first").unwrap(), b"first");
+        assert_eq!(state.conclude(&id, b"second").unwrap(), b"first");
+        assert_eq!(state.outcome(&id).unwrap().unwrap(), b"first");
         assert!(matches!(state.forget(&id), Err(MigrationsError::NotDone(_))));
         state.mark_done(&id).unwrap();
         state.mark_done(&id).unwrap();

@@ -193,16 +193,19 @@ impl Source {
 
     /// How it ended; `None` until it has.
     pub fn ending(&self) -> Option<Ending> {
-        if self.step.is_some() {
-            return None;
-        }
-        Some(match &self.trouble {
+        self.step.is_none().then(|| self.coming_ending())
+    }
+
+    /// How it ends if nothing changes any more. At [`Step::Clean`] nothing does, so that it can be kept before the
+    /// migration is marked as done.
+    pub fn coming_ending(&self) -> Ending {
+        match &self.trouble {
             None => Ending::Succeeded,
             Some(Trouble::Refused(failure)) => Ending::Refused(failure.clone()),
             Some(Trouble::Failed(failure)) => Ending::Failed(failure.clone()),
             Some(Trouble::Cancelled) => Ending::Cancelled,
             Some(Trouble::Lost(failure)) => Ending::Lost(failure.clone()),
-        })
+        }
     }
 
     /// Why it is being undone or was, as it will be written into a `kept` record.

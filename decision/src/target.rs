@@ -272,6 +272,12 @@ impl Target {
         Heard::Undoing
     }
 
+    /// Whoever began it knows that it is lost, and has settled what becomes of the workload: nothing of it is kept here.
+    /// Changes nothing unless it is [`TargetPhase::Lost`].
+    pub fn abandon(&mut self) {
+        self.given_up |= self.phase() == TargetPhase::Lost;
+    }
+
     /// What is to be done now; `None`: wait for an event, or all is over ([`Target::is_over`]).
     pub fn next(&self) -> Option<TargetStep> {
         if self.done.cleaned {

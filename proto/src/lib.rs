@@ -1,7 +1,12 @@
-//! What everyone agrees on: the calls between agents, the Container Runtime Interface, reasons and phases. No I/O.
+//! What everyone agrees on: the calls between agents, the Container Runtime Interface, reasons and phases, and what two
+//! nodes must have in common. No I/O.
 
+mod mismatch;
+mod phase;
 mod reason;
 
+pub use mismatch::mismatches;
+pub use phase::phase_name;
 pub use reason::{DOMAIN, Fault, Reason};
 
 /// The Container Runtime Interface, version 1: what a kubelet says to containerd or CRI-O.

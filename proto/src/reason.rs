@@ -28,6 +28,12 @@ pub enum Reason {
     ContainerNotFound,
     /// The name or ID prefix fits several containers.
     ContainerAmbiguous,
+    /// No Pod of that UID runs here.
+    PodNotFound,
+    /// No migration of that name is known here.
+    MigrationNotFound,
+    /// Whoever asks may not.
+    Forbidden,
     /// This workload is being migrated already.
     AlreadyMigrating,
     /// A former migration left something that stands in the way.
@@ -56,8 +62,8 @@ pub enum Reason {
     StdinOpen,
     /// Somebody has an interactive or a running exec in the container.
     ExecSession,
-    /// The sandbox has more containers than this version moves at once.
-    SeveralContainers,
+    /// Containers of the Pod share something that would come back as two.
+    SharedByContainers,
     /// The sandbox shares a namespace with its host.
     HostNamespace,
     /// The container is privileged.
@@ -66,6 +72,10 @@ pub enum Reason {
     DeviceInUse,
     /// A folder of the host that is mounted into the container is missing on the target.
     HostPathMissing,
+    /// A folder of the host is mounted into a Pod's container.
+    HostPathVolume,
+    /// The Pod has a volume of a kind that can't follow.
+    UnsupportedVolume,
     /// The container's bundle names a CRIU configuration of its own.
     CriuConfigInBundle,
     /// A task has been stopped by a signal, which this cgroup version can't carry.
@@ -114,6 +124,8 @@ pub enum Reason {
     GrantExceeded,
 
     // While it went.
+    /// The target's kubelet didn't come to start the Pod in time.
+    PodNotStarted,
     /// The freezer didn't stop every task in time.
     FreezeTimedOut,
     /// The workload stood still as long as it may; it runs on.
@@ -153,13 +165,13 @@ impl Reason {
     pub fn code(self) -> Code {
         match self {
             Self::InvalidArgument | Self::ContainerAmbiguous => Code::InvalidArgument,
-            Self::ContainerNotFound => Code::NotFound,
+            Self::ContainerNotFound | Self::PodNotFound | Self::MigrationNotFound => Code::NotFound,
             Self::AlreadyMigrating => Code::AlreadyExists,
             Self::WrongCertificate | Self::ExpiredCertificate => Code::Unauthenticated,
-            Self::RecordNotTrusted => Code::PermissionDenied,
+            Self::RecordNotTrusted | Self::Forbidden => Code::PermissionDenied,
             Self::TargetUnreachable | Self::TargetLost | Self::ConnectionLost => Code::Unavailable,
             Self::Cancelled => Code::Cancelled,
-            Self::FreezeTimedOut | Self::FreezeBudgetExceeded => Code::DeadlineExceeded,
+            Self::FreezeTimedOut | Self::FreezeBudgetExceeded | Self::PodNotStarted => Code::DeadlineExceeded,
             Self::InsufficientMemory | Self::TargetFull => Code::ResourceExhausted,
             Self::ContentCorrupt => Code::DataLoss,
             Self::RuntimeError | Self::HostError => Code::Internal,

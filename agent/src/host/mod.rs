@@ -15,8 +15,9 @@ pub use mounts::unmount_below;
 pub use netfilter::sweep;
 pub use workspace::Workspace;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use transship_checkpoint::log::CriuFailure;
 use transship_decision::MigrationId;
@@ -55,17 +56,23 @@ pub fn remove_empty_parent(cgroup_parent: &str) -> Result<(), Fault> {
 
 /// Removes what helpers of a migration that is over have left: who ends last can't remove its own cgroup.
 pub fn remove_empty_helpers(migration: &MigrationId) -> Result<(), Fault> {
-    ["capture", "restore", "watchdog"]
-        .into_iter()
-        .try_for_each(|kind| remove_empty(&helper_name(migration, kind)))
+    let prefix = helper_name(migration, "");
+    let below = hierarchies()?.into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let names = below.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let found: BTreeSet<String> = names.filter(|name| name.starts_with(&prefix)).collect();
+    found.iter().try_for_each(|name| remove_empty(name))
+}
+
+/// The roots of all hierarchies: what is mounted below, and the folder itself, which is the one of v2.
+fn hierarchies() -> Result<Vec<PathBuf>, Fault> {
+    let root = Path::new(CGROUPS);
+    let entries = std::fs::read_dir(root).map_err(failed(format_args!("reading {CGROUPS}")))?;
+    Ok(entries.filter_map(Result::ok).map(|entry| entry.path()).chain([root.to_path_buf()]).collect())
 }
 
 /// Removes a cgroup from every hierarchy in which it is empty.
 fn remove_empty(relative: &str) -> Result<(), Fault> {
-    let root = Path::new(CGROUPS);
-    let hierarchies = std::fs::read_dir(root).map_err(failed(format_args!("reading {CGROUPS}")))?;
-    let below = hierarchies.filter_map(Result::ok).map(|entry| entry.path());
-    for folder in below.chain([root.to_path_buf()]).map(|hierarchy| hierarchy.join(relative)) {
+    for folder in hierarchies()?.into_iter().map(|hierarchy| hierarchy.join(relative)) {
         match std::fs::remove_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             // Something of the Pod is still there: it is not ours to remove then.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use transship_proto::v1::target_server::Target;
 use transship_proto::v1::{
-    AwaitHeldRequest, AwaitHeldResponse, CheckRequest, CheckResponse, DecideRequest, DecideResponse,
-    PrepareRequest, PrepareResponse, StateRequest, StateResponse,
+    AwaitHeldRequest, AwaitHeldResponse, AwaitWaitingRequest, AwaitWaitingResponse, CheckRequest,
+    CheckResponse, DecideRequest, DecideResponse, PrepareRequest, PrepareResponse, StateRequest,
+    StateResponse,
 };
 
 use transship_proto::{Fault, Reason};
@@ -34,6 +35,15 @@ impl Target for TargetService {
             self.0.tasks.spawn(async move { target::prepare(&node, source, request.into_inner()).await });
         let prepared = preparing.await.map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         Ok(Response::new(prepared?))
+    }
+
+    async fn await_waiting(
+        &self,
+        request: Request<AwaitWaitingRequest>,
+    ) -> Result<Response<AwaitWaitingResponse>, Status> {
+        caller(&request)?;
+        target::await_waiting(&self.0, &request.get_ref().migration).await?;
+        Ok(Response::new(AwaitWaitingResponse {}))
     }
 
     async fn await_held(

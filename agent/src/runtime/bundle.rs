@@ -45,6 +45,13 @@ impl Bundle {
         }
     }
 
+    /// All files and folders of the node that are bound to somewhere in the container.
+    pub fn sources(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let mounts = self.config.get("mounts").and_then(Value::as_array).into_iter().flatten();
+        let bound = mounts.filter(|mount| mount.get("type").and_then(Value::as_str) == Some("bind"));
+        bound.filter_map(|mount| mount.get("source").and_then(Value::as_str).map(PathBuf::from))
+    }
+
     /// The configuration that the bundle itself names for CRIU.
     pub fn criu_config(&self) -> Option<&str> {
         self.config.get("annotations")?.get(CRIU_ANNOTATION)?.as_str()
@@ -78,6 +85,7 @@ mod tests {
         assert_eq!(bundle.root(), folder.path().join("fs"));
         assert_eq!(bundle.bound("/dev/shm"), Some("/host/shm".into()));
         assert_eq!(bundle.bound("/tmp"), None);
+        assert_eq!(bundle.sources().collect::<Vec<_>>(), [PathBuf::from("/host/shm")]);
         assert_eq!(bundle.criu_config(), Some("/theirs"));
         bundle.drop_criu_config().unwrap();
         assert_eq!(Bundle::read(folder.path()).unwrap().criu_config(), None);

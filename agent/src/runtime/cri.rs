@@ -115,10 +115,14 @@ impl Cri {
 
     /// The IDs of the sandboxes of a Pod.
     pub async fn sandboxes_of(&self, pod_uid: &str) -> Result<Vec<String>, Fault> {
-        let items = self.sandboxes().await?;
-        let of_pod =
-            |sandbox: &cri::PodSandbox| sandbox.metadata.as_ref().is_some_and(|pod| pod.uid == pod_uid);
-        Ok(items.into_iter().filter(of_pod).map(|sandbox| sandbox.id).collect())
+        Ok(self.pod(pod_uid).await?.into_iter().map(|sandbox| sandbox.id).collect())
+    }
+
+    /// The sandboxes of a Pod; a kubelet lets ended ones lie for a while.
+    pub async fn pod(&self, pod_uid: &str) -> Result<Vec<cri::PodSandbox>, Fault> {
+        let mut items = self.sandboxes().await?;
+        items.retain(|sandbox| sandbox.metadata.as_ref().is_some_and(|pod| pod.uid == pod_uid));
+        Ok(items)
     }
 
     /// The image by that name, digest or ID, if the node holds it.

@@ -12,12 +12,31 @@ use transship_proto::cri::{
 use transship_proto::v1::{Workload, WorkloadContainer};
 use transship_proto::{Fault, Reason};
 
-use super::{Cri, OciRuntime};
+use super::{Bundle, Cri, OciRuntime};
 
 /// containerd's default state folder of the OCI runtime; the namespace's name is appended.
 const DEFAULT_OCI_ROOT: &str = "/run/containerd/runc";
 /// The containerd namespace that its CRI uses.
 pub(super) const CRI_NAMESPACE: &str = "k8s.io";
+
+/// Everything that a migration needs to know of a Pod whose containers run.
+#[derive(Debug, Clone)]
+pub struct InspectedPod {
+    /// What people call it: the Pod's name.
+    pub name: String,
+    /// Its UID, by which fences are keyed.
+    pub uid: String,
+    /// Its sandbox's ID.
+    pub sandbox_id: String,
+    /// The sandbox's first process, as a freshly started container of this node.
+    pub sandbox_pid: u32,
+    /// The folder behind the sandbox's `/dev/shm`, if it has one.
+    pub shm: Option<PathBuf>,
+    /// Its running containers, at least one, in the order in which they were created.
+    pub containers: Vec<Inspected>,
+    /// What an equal one is made from; its containers are those of above, in the same order.
+    pub workload: Workload,
+}
 
 /// Everything that a migration needs to know of a running container.
 #[derive(Debug, Clone)]
@@ -26,122 +45,123 @@ pub struct Inspected {
     pub container_id: String,
     /// The container's name within its Pod.
     pub name: String,
-    /// Its sandbox's ID.
-    pub sandbox_id: String,
-    /// Its Pod's UID, by which fences are keyed.
-    pub pod_uid: String,
     /// The first process of the container.
     pub pid: u32,
-    /// The sandbox's first process, as a freshly started container of this node.
-    pub sandbox_pid: u32,
     /// The OCI runtime's bundle.
     pub bundle: PathBuf,
     /// The OCI runtime that runs it, as the container runtime calls it.
     pub oci: OciRuntime,
     /// The writable layer of its root file system.
     pub upper: PathBuf,
-    /// The folder behind its `/dev/shm`, if the sandbox has one.
-    pub shm: Option<PathBuf>,
-    /// What an equal one is made from.
-    pub workload: Workload,
 }
 
-impl Inspected {
-    /// What people call it: the Pod's name, for a container that is alone in its Pod.
-    pub fn shown_name(&self) -> &str {
-        let pod = self.workload.sandbox.as_ref().and_then(|sandbox| sandbox.metadata.as_ref());
-        pod.map_or(&self.name, |pod| &pod.name)
-    }
-}
-
-/// Finds a running container by ID, unambiguous prefix of its ID, its name or its Pod's, and learns all about it.
-pub async fn inspect(cri: &Cri, wanted: &str) -> Result<Inspected, Fault> {
-    let container_id = find(cri, wanted).await?;
-    let answer = cri.container(&container_id).await?;
-    let status = answer.status.unwrap_or_default();
-    if status.state() != ContainerState::ContainerRunning {
-        let what = format!("container {wanted} is not running; only a running container can be moved");
-        return Err(Fault::new(Reason::ContainerNotRunning, what));
-    }
-    let info: Info<ContainerConfig> = parse(&answer.info, &format!("container {container_id}"))?;
-    let sandbox_id = info.sandbox_id.clone().ok_or_else(|| missing(&container_id, "its sandbox's ID"))?;
-    let config = info.config.clone().ok_or_else(|| missing(&container_id, "its configuration"))?;
+/// Finds a Pod by its name, or by a container's ID, unambiguous prefix of its ID or name, and learns all about its
+/// running containers.
+pub async fn inspect(cri: &Cri, wanted: &str) -> Result<InspectedPod, Fault> {
+    let sandbox_id = find(cri, wanted).await?;
+    let mut running = cri.containers(running_in(&sandbox_id)).await?;
+    running.sort_by_key(|container| (container.created_at, container.id.clone()));
     let sandbox = Sandbox::read(cri, &sandbox_id).await?;
-
-    let oci = info.oci_runtime();
-    let state = oci.state(&container_id).await?;
-    let image = image(cri, &status.image_ref, &container_id).await?;
-    let image_names = image_names(&image, &config);
-    let pod_uid = sandbox.config.metadata.clone().unwrap_or_default().uid;
-    Ok(Inspected {
-        name: config.metadata.clone().unwrap_or_default().name,
-        pod_uid,
-        pid: info.pid,
+    let (mut containers, mut equal_ones) = (Vec::new(), Vec::new());
+    for container in running {
+        let (inspected, equal) = inspect_container(cri, &container.id).await?;
+        if containers.iter().any(|other: &Inspected| other.name == inspected.name) {
+            let what = format!(
+                "the sandbox of {wanted} has two running containers of the name {}; end one of them",
+                inspected.name
+            );
+            return Err(Fault::new(Reason::ContainerAmbiguous, what));
+        }
+        containers.push(inspected);
+        equal_ones.push(equal);
+    }
+    let Some(first) = containers.first() else { return Err(not_running(wanted)) };
+    let metadata = sandbox.config.metadata.clone().unwrap_or_default();
+    Ok(InspectedPod {
+        name: metadata.name,
+        uid: metadata.uid,
         sandbox_pid: sandbox.pid,
-        bundle: state.bundle,
-        oci,
-        upper: upper_folder(info.pid, &container_id)?,
-        shm: info.shared_memory(),
+        // Of the sandbox itself: a container may have something else mounted there.
+        shm: Bundle::read(&first.bundle.with_file_name(&sandbox_id))?.bound("/dev/shm"),
+        containers,
         workload: Workload {
             sandbox: Some(sandbox.config),
             runtime_handler: sandbox.runtime_handler,
-            containers: vec![WorkloadContainer { config: Some(config), image_id: image.id, image_names }],
+            containers: equal_ones,
         },
         sandbox_id,
-        container_id,
     })
 }
 
-/// The full ID of the one running container that is meant.
+async fn inspect_container(cri: &Cri, id: &str) -> Result<(Inspected, WorkloadContainer), Fault> {
+    let answer = cri.container(id).await?;
+    let status = answer.status.unwrap_or_default();
+    if status.state() != ContainerState::ContainerRunning {
+        return Err(not_running(id));
+    }
+    let info: Info<ContainerConfig> = parse(&answer.info, &format!("container {id}"))?;
+    let config = info.config.clone().ok_or_else(|| missing(id, "its configuration"))?;
+    let oci = info.oci_runtime();
+    let state = oci.state(id).await?;
+    let image = image(cri, &status.image_ref, id).await?;
+    let image_names = image_names(&image, &config);
+    let inspected = Inspected {
+        container_id: id.to_owned(),
+        name: config.metadata.clone().unwrap_or_default().name,
+        pid: info.pid,
+        bundle: state.bundle,
+        oci,
+        upper: upper_folder(info.pid, id)?,
+    };
+    Ok((inspected, WorkloadContainer { config: Some(config), image_id: image.id, image_names }))
+}
+
+fn not_running(wanted: &str) -> Fault {
+    let what = format!("container {wanted} is not running; only a running container can be moved");
+    Fault::new(Reason::ContainerNotRunning, what)
+}
+
+/// The ID of the one sandbox that is meant, in which what is meant runs.
 async fn find(cri: &Cri, wanted: &str) -> Result<String, Fault> {
     if wanted.is_empty() {
-        return Err(Fault::new(Reason::InvalidArgument, "no container was named; give its ID or its name"));
+        return Err(Fault::new(
+            Reason::InvalidArgument,
+            "no container was named; give its ID, its name or its Pod's",
+        ));
     }
     let pods = cri.pod_names().await?;
-    let all = cri.containers(ContainerFilter::default()).await?;
-    let mut matches: Vec<_> = all
-        .iter()
-        .filter(|container| {
-            let named = container.metadata.as_ref().is_some_and(|data| data.name == wanted);
-            let pod = pods.get(&container.pod_sandbox_id);
-            named || container.id.starts_with(wanted) || pod.is_some_and(|pod| pod == wanted)
-        })
-        .collect();
+    let mut matches = cri.containers(ContainerFilter::default()).await?;
+    matches.retain(|container| {
+        let named = container.metadata.as_ref().is_some_and(|data| data.name == wanted);
+        let pod = pods.get(&container.pod_sandbox_id);
+        named || container.id.starts_with(wanted) || pod.is_some_and(|pod| pod == wanted)
+    });
+    if matches.is_empty() {
+        let what =
+            format!("no container here has the ID or name {wanted}; the runtime's own list shows what runs");
+        return Err(Fault::new(Reason::ContainerNotFound, what));
+    }
     // What has ended keeps its name; what runs is what is meant.
-    if matches.len() > 1 {
-        matches.retain(|container| container.state() == ContainerState::ContainerRunning);
+    matches.retain(|container| container.state() == ContainerState::ContainerRunning);
+    let first = matches.first().ok_or_else(|| not_running(wanted))?;
+    if matches.iter().all(|other| other.pod_sandbox_id == first.pod_sandbox_id) {
+        return Ok(first.pod_sandbox_id.clone());
     }
-    match matches.as_slice() {
-        [one] => Ok(one.id.clone()),
-        [] => {
-            let what = format!(
-                "no container here has the ID or name {wanted}; the runtime's own list shows what runs"
-            );
-            Err(Fault::new(Reason::ContainerNotFound, what))
-        }
-        several => {
-            let ids: Vec<_> =
-                several.iter().map(|container| container.id.get(..12).unwrap_or(&container.id)).collect();
-            let what =
-                format!("{wanted} fits {} containers ({}); give more of the ID", ids.len(), ids.join(", "));
-            Err(Fault::new(Reason::ContainerAmbiguous, what))
-        }
-    }
+    let ids: Vec<_> =
+        matches.iter().map(|container| container.id.get(..12).unwrap_or(&container.id)).collect();
+    let what = format!("{wanted} fits {} containers ({}); give more of the ID", ids.len(), ids.join(", "));
+    Err(Fault::new(Reason::ContainerAmbiguous, what))
 }
 
 /// The part of containerd's verbose status that is used. Source: containerd 2.1, `internal/cri/types`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Info<C> {
-    #[serde(rename = "sandboxID")]
-    sandbox_id: Option<String>,
     #[serde(default)]
     pid: u32,
     #[serde(default)]
     runtime_options: Value,
     config: Option<C>,
-    #[serde(default)]
-    runtime_spec: Value,
 }
 
 impl<C> Info<C> {
@@ -153,15 +173,6 @@ impl<C> Info<C> {
             program: option("binary_name").unwrap_or("runc").into(),
             root: Path::new(option("root").unwrap_or(DEFAULT_OCI_ROOT)).join(CRI_NAMESPACE),
         }
-    }
-
-    fn shared_memory(&self) -> Option<PathBuf> {
-        let mounts = self.runtime_spec.get("mounts")?.as_array()?;
-        let shm = mounts
-            .iter()
-            .find(|mount| mount.get("destination").and_then(Value::as_str) == Some("/dev/shm"))?;
-        let bound = shm.get("type").and_then(Value::as_str) == Some("bind");
-        shm.get("source").and_then(Value::as_str).filter(|_| bound).map(PathBuf::from)
     }
 }
 
@@ -246,7 +257,7 @@ fn upper_folder(pid: u32, container: &str) -> Result<PathBuf, Fault> {
 }
 
 /// A filter for the running containers of one sandbox.
-pub fn running_in(sandbox_id: &str) -> ContainerFilter {
+fn running_in(sandbox_id: &str) -> ContainerFilter {
     ContainerFilter {
         pod_sandbox_id: sandbox_id.into(),
         state: Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() }),

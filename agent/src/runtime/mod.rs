@@ -7,5 +7,5 @@ mod oci;
 
 pub use bundle::Bundle;
 pub use cri::Cri;
-pub use inspect::{Inspected, bundle_of, container_pid, inspect, oci_runtime_of, running_in, sandbox_pid};
+pub use inspect::{Inspected, InspectedPod, bundle_of, container_pid, inspect, oci_runtime_of, sandbox_pid};
 pub use oci::{CRIU_CONFIG_VARIABLE, CheckpointOptions, OciRuntime};

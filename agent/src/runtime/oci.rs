@@ -58,11 +58,12 @@ impl OciRuntime {
         })
     }
 
-    /// The arguments that dump a container and leave it as it was, frozen.
+    /// The arguments that dump a container and leave it as it was, frozen. Connections that are being made are skipped:
+    /// a busy server always has some. runc tells CRIU yes or no to that, whatever a configuration says.
     pub fn checkpoint_arguments(&self, id: &str, options: &CheckpointOptions) -> Vec<OsString> {
         let path = |flag: &str, path: &Path| [OsString::from(flag), path.as_os_str().to_owned()];
         let mut arguments: Vec<OsString> =
-            vec!["checkpoint".into(), "--leave-running".into(), "--file-locks".into()];
+            ["checkpoint", "--leave-running", "--file-locks", "--tcp-skip-in-flight"].map(Into::into).into();
         arguments.extend(path("--image-path", &options.images));
         arguments.extend(path("--work-path", &options.work));
         arguments.push(id.into());

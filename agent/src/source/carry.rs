@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use transship_decision::{MigrationId, Verdict};
+use transship_dial::{Dialled, dial};
 use transship_proto::v1::target_client::TargetClient;
 use transship_proto::v1::{DecideRequest, State};
 use transship_proto::{Fault, Reason};
 
 use super::preflight::told;
 use crate::node::Node;
-use crate::rpc::{Dialled, dial};
 
 /// How the target took a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

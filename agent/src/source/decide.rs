@@ -9,6 +9,7 @@ use transship_proto::v1::target_client::TargetClient;
 use transship_proto::{Fault, Reason};
 
 use super::drive::{Migration, missing};
+use super::plan::Leaving;
 use super::preflight::{still_running, told};
 use crate::host::process;
 
@@ -31,30 +32,14 @@ impl Migration {
         Err(Fault::new(answer.reason.parse().unwrap_or(Reason::RestoreFailed), answer.message))
     }
 
-    /// The last look before `released`: the source stands still by its freezer alone, and is the one that was captured.
+    /// The last look before `released`: every container of the source stands still by its freezer alone, and is the
+    /// one that was captured.
     pub(super) async fn check_still(&mut self) -> Result<(), Fault> {
-        let plan = self.plan()?;
-        let broken = |what: String| Fault::new(Reason::FenceBroken, what);
-        let cgroup = plan.cgroup()?;
-        let state = cgroup.state().map_err(|error| broken(error.to_string()))?;
-        if state != State::Frozen {
-            return Err(broken(format!(
-                "container {} reads back as {state:?}, not as frozen",
-                plan.container_id
-            )));
+        for container in &self.plan()?.containers {
+            stands_still(container)?;
+            still_running(&self.node, container.container_id.as_str()).await?;
         }
-        let pids = cgroup.processes().map_err(|error| broken(error.to_string()))?;
-        let groups = process::look(pids).map_err(|error| broken(error.to_string()))?;
-        if let Some(traced) = groups.iter().find(|group| group.tracer != 0) {
-            return Err(broken(format!(
-                "process {} ({}) is traced by {}",
-                traced.pid, traced.name, traced.tracer
-            )));
-        }
-        if !plan.process_is_there()? {
-            return Err(broken(format!("process {} is another one now", plan.pid)));
-        }
-        still_running(&self.node, plan.container_id.as_str()).await
+        Ok(())
     }
 
     /// Makes the decision, or learns how it was made.
@@ -84,6 +69,29 @@ impl Migration {
             .decide(signed)
             .map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         Ok(stands.record().clone())
+    }
+}
+
+fn stands_still(container: &Leaving) -> Result<(), Fault> {
+    let broken = |what: String| Fault::new(Reason::FenceBroken, what);
+    let cgroup = container.cgroup()?;
+    let state = cgroup.state().map_err(|error| broken(error.to_string()))?;
+    if state != State::Frozen {
+        let what = format!("container {} reads back as {state:?}, not as frozen", container.container_id);
+        return Err(broken(what));
+    }
+    let pids = cgroup.processes().map_err(|error| broken(error.to_string()))?;
+    let groups = process::look(pids).map_err(|error| broken(error.to_string()))?;
+    if let Some(traced) = groups.iter().find(|group| group.tracer != 0) {
+        return Err(broken(format!(
+            "process {} ({}) is traced by {}",
+            traced.pid, traced.name, traced.tracer
+        )));
+    }
+    if container.process_is_there()? {
+        Ok(())
+    } else {
+        Err(broken(format!("process {} is another one now", container.pid)))
     }
 }
 

@@ -6,21 +6,23 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use transship_decision::source::{Ending, Outcome, Step};
-use transship_decision::{Failure, Lock, MigrationId, Source};
+use transship_decision::source::{Ending, Outcome, Processes, Step};
+use transship_decision::{Failure, Lock, MigrationId, Source, Verdict};
+use transship_dial::Dialled;
 use transship_proto::v1::{self, Capture, MigrateEvent, MigrateRequest};
 use transship_proto::{Fault, Reason};
 use transship_transfer::Sender;
 
 use super::capture::Captured;
-use super::events::Events;
+use super::events::{Audience, Events};
 use super::guard::Guard;
 use super::plan::Departure;
 use super::preflight::Cleared;
 use crate::faults;
 use crate::host::{Armed, Workspace};
 use crate::node::Node;
-use crate::rpc::Dialled;
+use crate::plan::Owner;
+use crate::pods::{Handover, Move, Standing};
 use crate::steps::{back_off, name};
 
 /// How long a workload may stand still where nothing else was asked for.
@@ -29,8 +31,10 @@ const DEFAULT_BUDGET: Duration = Duration::from_secs(10);
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub struct Wish {
-    /// The container, by ID or name.
+    /// The Pod, by its name or by ID or name of one of its containers; empty where `pod` says which.
     pub container: String,
+    /// A Pod that kubelets own, and what it becomes.
+    pub pod: Option<Move>,
     /// HOST:PORT of the target's agent.
     pub target: String,
     /// How its state is captured.
@@ -41,14 +45,30 @@ pub struct Wish {
 
 impl From<MigrateRequest> for Wish {
     fn from(request: MigrateRequest) -> Self {
-        let budget = Duration::from_millis(request.freeze_budget_ms.into());
         Self {
             capture: request.capture(),
             container: request.container,
+            pod: None,
             target: request.target,
-            budget: if budget.is_zero() { DEFAULT_BUDGET } else { budget },
+            budget: budget(request.freeze_budget_ms),
         }
     }
+}
+
+impl Wish {
+    /// A Pod is to become another; `budget_ms` is 0 for the default.
+    pub fn of_pod(pod: Move, target: String, capture: Capture, budget_ms: u32) -> Self {
+        Self { container: String::new(), pod: Some(pod), target, capture, budget: budget(budget_ms) }
+    }
+
+    /// Who makes and removes the Pod on both ends.
+    pub fn owner(&self) -> Owner {
+        if self.pod.is_some() { Owner::Kubelet } else { Owner::Agent }
+    }
+}
+
+fn budget(millis: u32) -> Duration {
+    if millis == 0 { DEFAULT_BUDGET } else { Duration::from_millis(millis.into()) }
 }
 
 /// A migration at work. What is in an `Option` is there from some step on; all of it can be lost, for the plan, the
@@ -66,10 +86,12 @@ pub struct Migration {
     pub(super) lock: Option<Lock>,
     pub(super) workspace: Option<Workspace>,
     pub(super) sender: Option<Sender>,
-    pub(super) armed: Option<Armed>,
+    pub(super) armed: Vec<Armed>,
     pub(super) guard: Option<Guard>,
     pub(super) captured: Captured,
     pub(super) criu_log: String,
+    /// How it ends, where that was kept.
+    pub(super) outcome: Option<v1::Outcome>,
 }
 
 impl Migration {
@@ -88,10 +110,11 @@ impl Migration {
             lock: None,
             workspace: None,
             sender: None,
-            armed: None,
+            armed: Vec::new(),
             guard: None,
             captured: Captured::default(),
             criu_log: String::new(),
+            outcome: None,
         }
     }
 
@@ -102,6 +125,29 @@ impl Migration {
     pub(super) fn cleared(&self) -> Result<&Cleared, Fault> {
         self.cleared.as_ref().ok_or_else(|| missing("a preflight"))
     }
+
+    /// How it ends, if nothing changes any more.
+    pub(super) fn outcome(&self) -> v1::Outcome {
+        let (migrated, refused, failure) = match self.machine.coming_ending() {
+            Ending::Succeeded => (true, false, None),
+            Ending::Refused(failure) => (false, true, Some(failure)),
+            Ending::Failed(failure) | Ending::Lost(failure) => (false, false, Some(failure)),
+            Ending::Cancelled => (false, false, self.machine.trouble()),
+        };
+        let failure = failure.unwrap_or_else(|| Failure::new("", ""));
+        let prepared = self.prepared.clone().unwrap_or_default();
+        self.events.timed(v1::Outcome {
+            migrated,
+            refused,
+            reason: failure.reason,
+            message: failure.message,
+            bytes: Some(self.captured.bytes),
+            target_container: prepared.container_ids.into_iter().next().unwrap_or_default(),
+            target_ip: prepared.pod_ip,
+            criu_log: kept_log(self),
+            ..v1::Outcome::default()
+        })
+    }
 }
 
 /// A step was asked for before the one that it rests on: a bug, told rather than panicked about.
@@ -109,15 +155,15 @@ pub(super) fn missing(what: &str) -> Fault {
     Fault::new(Reason::HostError, format!("the migration has no {what} yet"))
 }
 
-/// Moves a container. Ends when the container runs there or is known to run on here; `cancel` is heard until the
-/// decision.
+/// Moves a Pod with all its running containers. Ends when it runs there or is known to run on here; `cancel` is heard
+/// until the decision.
 pub async fn migrate(
     node: Arc<Node>,
     wish: Wish,
     listener: mpsc::Sender<MigrateEvent>,
     cancel: CancellationToken,
 ) {
-    let events = Events::new(Some(listener));
+    let events = Events::new(Audience::Caller(listener));
     match format!("m-{}", uuid::Uuid::new_v4()).parse() {
         Ok(id) => {
             let mut migration = Migration::new(node, id, Source::new(), events);
@@ -128,10 +174,19 @@ pub async fn migrate(
     }
 }
 
+/// Moves a Pod that kubelets own, as [`migrate`] does; whoever follows `handover` hears of it.
+pub async fn hand_over(node: Arc<Node>, id: MigrationId, wish: Wish, handover: Arc<Handover>) {
+    let cancel = handover.cancel.clone();
+    let mut migration = Migration::new(node, id, Source::new(), Events::new(Audience::Followers(handover)));
+    migration.wish = Some(wish);
+    drive(&mut migration, &cancel).await;
+}
+
 /// Does step after step until none is left.
 pub(super) async fn drive(migration: &mut Migration, cancel: &CancellationToken) {
     while let Some(step) = migration.machine.next() {
         back_off(migration.machine.failures_in_a_row()).await;
+        migration.events.stands(standing(&migration.machine));
         migration.events.step(step);
         info!(migration = %migration.id, ?step, "begins");
         faults::at(&format!("source:{}", name(&step)));
@@ -152,6 +207,16 @@ pub(super) async fn drive(migration: &mut Migration, cancel: &CancellationToken)
     conclude(migration);
 }
 
+/// What a cancel can still do.
+fn standing(machine: &Source) -> Standing {
+    match (machine.verdict(), machine.next()) {
+        (Some(Verdict::Released), _) | (None, Some(Step::Decide(Verdict::Released))) => Standing::Decided,
+        (Some(Verdict::Kept), _) => Standing::Undone,
+        (None, _) if machine.trouble().is_some() => Standing::Undone,
+        (None, _) => Standing::Open,
+    }
+}
+
 /// A step, unless something outside of it stops the whole: then the machine knows, and the step is dropped.
 async fn interruptible(
     migration: &mut Migration,
@@ -164,7 +229,11 @@ async fn interruptible(
         stop = stops.first() => match stop {
             Stop::Cancelled => { migration.machine.cancel(); }
             Stop::Failed(fault) => { migration.machine.fail(failure(fault)); }
-            Stop::SourceGone(fault) => { migration.machine.source_gone(failure(fault)); }
+            // As long as another container of the Pod runs, what the target holds isn't the only copy.
+            Stop::SourceGone(fault) => match migration.plan().and_then(Departure::processes) {
+                Ok(Processes::Gone) => { migration.machine.source_gone(failure(fault)); }
+                _ => { migration.machine.fail(failure(fault)); }
+            },
         },
     }
     Err(migration.machine.trouble().unwrap_or_else(|| Failure::new("Cancelled", "stopped")))
@@ -172,10 +241,18 @@ async fn interruptible(
 
 /// What can stop a step from outside.
 struct Stops {
-    stoppable: bool,
+    stoppable: Stoppable,
     cancel: CancellationToken,
     shutdown: CancellationToken,
     guard: Option<super::guard::Watch>,
+}
+
+/// What may drop a step half-way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stoppable {
+    Never,
+    ByCancel,
+    ByAll,
 }
 
 enum Stop {
@@ -196,8 +273,13 @@ impl Stops {
 
     /// Ends with the first stop; never, during steps that nothing can stop any more.
     async fn first(self) -> Stop {
-        if !self.stoppable {
-            std::future::pending::<()>().await;
+        match self.stoppable {
+            Stoppable::Never => std::future::pending().await,
+            Stoppable::ByCancel => {
+                self.cancel.cancelled().await;
+                return Stop::Cancelled;
+            }
+            Stoppable::ByAll => {}
         }
         let guard = self.guard;
         let frozen = async {
@@ -222,15 +304,19 @@ impl Stops {
 /// Whether a step may be dropped half-way. Up to the decision nearly all may; the decision and all after it can't be.
 ///
 /// Not the freeze: it is short, and its thread would go on freezing what is being thawed. Not a checkpoint by the
-/// container runtime: containerd whose caller goes away believes for ever after that the container is paused.
-fn stoppable(step: Step, plan: Option<&Departure>) -> bool {
+/// container runtime: containerd whose caller goes away believes for ever after that the container is paused. A target
+/// that may hold the only copy is asked as long as nobody cancels; the next agent goes on with that.
+fn stoppable(step: Step, plan: Option<&Departure>) -> Stoppable {
     use Step::{
-        AwaitHeld, Capture, CheckStill, PreCopy, Preflight, Prepare, RaiseFence, Seal, StartWatchdog,
+        AskTarget, AwaitHeld, Capture, CheckStill, PreCopy, Preflight, Prepare, RaiseFence, Seal,
+        StartWatchdog,
     };
     match step {
-        Capture => plan.is_none_or(|plan| !plan.paused_by_runtime),
-        Preflight | Prepare | PreCopy | StartWatchdog | RaiseFence | Seal | AwaitHeld | CheckStill => true,
-        _ => false,
+        Capture if plan.is_some_and(|plan| plan.paused_by_runtime) => Stoppable::Never,
+        Capture | Preflight | Prepare | PreCopy | StartWatchdog | RaiseFence | Seal | AwaitHeld
+        | CheckStill => Stoppable::ByAll,
+        AskTarget => Stoppable::ByCancel,
+        _ => Stoppable::Never,
     }
 }
 
@@ -308,27 +394,15 @@ fn conclude(migration: &mut Migration) {
     for (step, failure) in migration.machine.leftovers() {
         warn!(migration = %migration.id, ?step, %failure, "something is left to be looked after");
     }
-    let ending = migration.machine.ending();
-    let (migrated, refused, failure) = match ending {
-        Some(Ending::Succeeded) => (true, false, None),
-        Some(Ending::Refused(failure)) => (false, true, Some(failure)),
-        Some(Ending::Failed(failure) | Ending::Lost(failure)) => (false, false, Some(failure)),
-        Some(Ending::Cancelled) | None => (false, false, migration.machine.trouble()),
-    };
-    let failure = failure.unwrap_or_else(|| Failure::new("", ""));
-    info!(migration = %migration.id, migrated, reason = failure.reason, message = failure.message, "is over");
-    let prepared = migration.prepared.take().unwrap_or_default();
-    let bytes = migration.captured.bytes;
-    migration.events.over(v1::Outcome {
-        migrated,
-        refused,
-        reason: failure.reason,
-        message: failure.message,
-        bytes: Some(bytes),
-        target_container: prepared.container_ids.into_iter().next().unwrap_or_default(),
-        target_ip: prepared.pod_ip,
-        criu_log: kept_log(migration),
-        ..v1::Outcome::default()
-    });
+    let outcome = migration.outcome.take().unwrap_or_else(|| migration.outcome());
+    let v1::Outcome { migrated, reason, message, .. } = &outcome;
+    info!(migration = %migration.id, migrated, reason, message, "is over");
     migration.node.departures.free(&migration.id);
+    if migration.plan.is_none() {
+        // Refused before it was begun: the same name may be tried again.
+        migration.node.handovers.remove(&migration.id);
+    }
+    // Whoever hears of the end may have it forgotten at once.
+    migration.lock = None;
+    migration.events.over(outcome);
 }

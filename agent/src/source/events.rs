@@ -1,16 +1,30 @@
 //! What whoever asked for a migration hears of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use transship_decision::source::Step;
-use transship_proto::v1::migrate_event::{Event, PhaseBegun, Started};
+use transship_proto::v1::migrate_event::{Event, PhaseBegun, Prepared, Started};
 use transship_proto::v1::{Bytes, MigrateEvent, Outcome, Phase, Timing};
 
-/// Tells a listener, and keeps the times. A listener that is gone or slow doesn't hold anything up.
+use crate::pods::{Handover, Standing};
+
+/// Whom events are told to.
+#[derive(Debug)]
+pub enum Audience {
+    /// Nobody: it was taken up after its agent had died.
+    Nobody,
+    /// Whoever asked for it and listens.
+    Caller(mpsc::Sender<MigrateEvent>),
+    /// Whoever follows a Pod's migration, now or later.
+    Followers(Arc<Handover>),
+}
+
+/// Tells its audience, and keeps the times. A listener that is gone or slow doesn't hold anything up.
 #[derive(Debug)]
 pub struct Events {
-    listener: Option<mpsc::Sender<MigrateEvent>>,
+    audience: Audience,
     begun: Instant,
     timings: Vec<Timing>,
     frozen_at: Option<u64>,
@@ -18,14 +32,33 @@ pub struct Events {
 }
 
 impl Events {
-    /// Events for that listener, or for none.
-    pub fn new(listener: Option<mpsc::Sender<MigrateEvent>>) -> Self {
-        Self { listener, begun: Instant::now(), timings: Vec::new(), frozen_at: None, freeze_us: 0 }
+    /// Events for that audience, with times that count from now.
+    pub fn new(audience: Audience) -> Self {
+        Self { audience, begun: Instant::now(), timings: Vec::new(), frozen_at: None, freeze_us: 0 }
     }
 
     /// The migration has a name and a target.
     pub fn started(&self, started: Started) {
         self.tell(Event::Started(started));
+    }
+
+    /// Its plan lies on the disk.
+    pub fn planned(&self) {
+        if let Audience::Followers(handover) = &self.audience {
+            handover.has_plan();
+        }
+    }
+
+    /// What a cancel can do from now on.
+    pub fn stands(&self, standing: Standing) {
+        if let Audience::Followers(handover) = &self.audience {
+            handover.stands(standing);
+        }
+    }
+
+    /// The target expects the Pod: its kubelet may come.
+    pub fn prepared(&self) {
+        self.tell(Event::Prepared(Prepared {}));
     }
 
     /// How much has been moved so far.
@@ -55,12 +88,18 @@ impl Events {
         }
     }
 
-    /// It is over; `outcome` is completed by the times.
-    pub fn over(&mut self, outcome: Outcome) {
-        let now = self.now();
-        self.close(now);
-        let timings = std::mem::take(&mut self.timings);
-        self.tell(Event::Outcome(Outcome { freeze_us: self.freeze_us, timings, ..outcome }));
+    /// An outcome, completed by the times so far.
+    pub fn timed(&self, outcome: Outcome) -> Outcome {
+        let mut timings = self.timings.clone();
+        if let Some(last) = timings.last_mut() {
+            last.end_us = self.now();
+        }
+        Outcome { freeze_us: self.freeze_us, timings, ..outcome }
+    }
+
+    /// It is over.
+    pub fn over(&self, outcome: Outcome) {
+        self.tell(Event::Outcome(outcome));
     }
 
     fn close(&mut self, at_us: u64) {
@@ -74,10 +113,15 @@ impl Events {
     }
 
     fn tell(&self, event: Event) {
-        if let Some(listener) = &self.listener
-            && let Err(error) = listener.try_send(MigrateEvent { event: Some(event) })
-        {
-            tracing::debug!(%error, "a listener missed an event");
+        let event = MigrateEvent { event: Some(event) };
+        match &self.audience {
+            Audience::Nobody => {}
+            Audience::Followers(handover) => handover.tell(event),
+            Audience::Caller(listener) => {
+                if let Err(error) = listener.try_send(event) {
+                    tracing::debug!(%error, "a listener missed an event");
+                }
+            }
         }
     }
 }

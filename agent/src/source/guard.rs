@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use tokio::time::Instant;
 use transship_decision::Marker;
 use transship_freezer::HostCgroup;
@@ -26,7 +27,7 @@ pub struct Guard {
 #[derive(Debug, Clone)]
 pub struct Watch {
     until: Instant,
-    process: Exit,
+    processes: Vec<Exit>,
 }
 
 /// What ends a freeze from outside.
@@ -34,7 +35,7 @@ pub struct Watch {
 pub enum Alarm {
     /// It lasted as long as it may.
     BudgetOver(Fault),
-    /// The frozen process has been killed.
+    /// The first process of a frozen container has been killed.
     ProcessGone(Fault),
 }
 
@@ -58,9 +59,9 @@ impl Watch {
                 Reason::FreezeBudgetExceeded,
                 "the workload stood still as long as it may, and runs on; give it a larger freeze budget or move it when it is smaller",
             )),
-            () = self.process.wait() => Alarm::ProcessGone(Fault::new(
+            _ = select_all(self.processes.iter().map(|process| Box::pin(process.wait()))) => Alarm::ProcessGone(Fault::new(
                 Reason::WorkloadEnded,
-                "the container's first process ended while it was being captured",
+                "a container's first process ended while it was being captured",
             )),
         }
     }
@@ -70,12 +71,13 @@ impl Migration {
     /// Starts the process that thaws the workload if this agent can't.
     pub(super) async fn start_watchdog(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?.clone();
-        let process = Exit::of(plan.pid)?;
+        let processes =
+            plan.containers.iter().map(|container| Exit::of(container.pid)).collect::<Result<_, _>>()?;
         let capture = self.capture_cgroup()?;
         let side = Side::Source { plan: &plan, capture: capture.cgroup().path() };
         let watchdog = Watchdog::start(&self.node, &self.id, side).await?;
         let until = Instant::now() + Duration::from_millis(plan.budget_ms.into());
-        self.guard = Some(Guard { watchdog, watch: Watch { until, process } });
+        self.guard = Some(Guard { watchdog, watch: Watch { until, processes } });
         Ok(())
     }
 

@@ -25,46 +25,46 @@ mod undo;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use drive::migrate;
+pub use drive::{Wish, hand_over, migrate};
 pub use plan::Departure;
+pub use preflight::{Cleared, preflight};
 pub use recover::recover;
 
-use transship_decision::{ContainerId, MigrationId};
+use transship_decision::{MigrationId, PodUid};
 use transship_proto::{Fault, Reason};
 
 /// What is leaving this node.
 #[derive(Debug, Default)]
 pub struct Departures {
-    /// Each container by one migration at most.
-    containers: Mutex<HashMap<ContainerId, MigrationId>>,
-    /// Migrations whose target has said by itself that it runs the container.
+    /// Each Pod by one migration at most.
+    pods: Mutex<HashMap<PodUid, MigrationId>>,
+    /// Migrations whose target has said by itself that it runs the Pod.
     followed: Mutex<HashSet<MigrationId>>,
 }
 
 impl Departures {
-    /// Claims a container for a migration.
-    fn claim(&self, container: &ContainerId, migration: &MigrationId) -> Result<(), Fault> {
-        let mut all = held(&self.containers);
-        match all.get(container) {
+    /// Claims a Pod for a migration.
+    fn claim(&self, pod: &PodUid, migration: &MigrationId) -> Result<(), Fault> {
+        let mut all = held(&self.pods);
+        match all.get(pod) {
             Some(other) if other != migration => {
-                let what = format!(
-                    "container {container} is being moved by migration {other} already; wait for that one"
-                );
+                let what =
+                    format!("Pod {pod} is being moved by migration {other} already; wait for that one");
                 Err(Fault::new(Reason::AlreadyMigrating, what))
             }
             _ => {
-                all.insert(container.clone(), migration.clone());
+                all.insert(pod.clone(), migration.clone());
                 Ok(())
             }
         }
     }
 
     fn free(&self, migration: &MigrationId) {
-        held(&self.containers).retain(|_, other| other != migration);
+        held(&self.pods).retain(|_, other| other != migration);
         held(&self.followed).remove(migration);
     }
 
-    /// The target has said that it runs the container.
+    /// The target has said that it runs the Pod.
     pub fn has_followed(&self, migration: MigrationId) {
         held(&self.followed).insert(migration);
     }

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 use transship_decision::source::{Facts, Fence, Processes, TargetReport};
 use transship_decision::{Lock, Marker, MigrationId, Source};
-use transship_freezer::State as Freezer;
+use transship_dial::dial;
 use transship_proto::v1::target_client::TargetClient;
 use transship_proto::v1::{State, StateRequest};
 use transship_proto::{Fault, Reason};
 
 use super::drive::{Migration, drive};
-use super::events::Events;
+use super::events::{Audience, Events};
 use super::plan::Departure;
 use crate::node::Node;
-use crate::rpc::dial;
+use crate::plan::Owner;
 
 /// Brings the migration to its end. `lock` is the right to do so.
 pub async fn recover(
@@ -26,12 +25,15 @@ pub async fn recover(
 ) -> Result<(), Fault> {
     let facts = facts(&node, &migration, &plan).await?;
     info!(%migration, ?facts, "is taken up");
-    let events = Events::new(None);
+    // A Pod's coordinator may go on following it, and may cancel what would wait for its target for ever.
+    let handover = (plan.owner == Owner::Kubelet).then(|| node.handovers.take_up(&migration));
+    let cancel = handover.as_ref().map(|handover| handover.cancel.clone()).unwrap_or_default();
+    let events = Events::new(handover.map_or(Audience::Nobody, Audience::Followers));
     let mut at_work = Migration::new(node, migration, Source::recover(&facts), events);
     at_work.plan = Some(plan);
     at_work.lock = Some(lock);
     // What is recovered goes to its end; a person who wants otherwise ends the process.
-    drive(&mut at_work, &CancellationToken::new()).await;
+    drive(&mut at_work, &cancel).await;
     Ok(())
 }
 
@@ -40,16 +42,18 @@ async fn facts(node: &Node, migration: &MigrationId, plan: &Departure) -> Result
     let fence =
         node.state.marked(Marker::Fence, &plan.pod_uid).map_err(|error| host_error(error.to_string()))?;
     let standing = node.state.standing(migration).map_err(|error| host_error(error.to_string()))?;
-    let (there, fenced) = (plan.process_is_there()?, fence.as_ref() == Some(migration));
-    let target = match (&standing, there, fenced) {
+    let (processes, fenced) = (plan.processes()?, fence.as_ref() == Some(migration));
+    let target = match (&standing, processes, fenced) {
         // Only a source that is gone makes the target's word count.
-        (None, false, true) => ask(node, migration, &plan.target).await.unwrap_or(TargetReport::Unknown),
+        (None, Processes::Gone, true) => {
+            ask(node, migration, &plan.target).await.unwrap_or(TargetReport::Unknown)
+        }
         _ => TargetReport::Unknown,
     };
     Ok(Facts {
         record: standing.map(|signed| signed.record().clone()),
         fence: if fenced { Fence::Up } else { Fence::Down },
-        processes: plan.processes()?,
+        processes,
         target,
     })
 }
@@ -69,16 +73,5 @@ impl Migration {
     /// What the target holds, when the source has lost its own.
     pub(super) async fn ask_target(&mut self) -> Result<TargetReport, Fault> {
         ask(&self.node, &self.id, &self.plan()?.target).await
-    }
-}
-
-impl Departure {
-    fn processes(&self) -> Result<Processes, Fault> {
-        if !self.process_is_there()? {
-            return Ok(Processes::Gone);
-        }
-        let state =
-            self.cgroup()?.state().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
-        Ok(if state == Freezer::Frozen { Processes::Frozen } else { Processes::Running })
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tracing::error;
 use transship_decision::Failure;
 use transship_decision::source::Outcome;
-use transship_freezer::KillError;
+use transship_freezer::{Cgroup, KillError};
 use transship_proto::{Fault, Reason};
 
 use super::carry::{Taken, carry};
 use super::decide::GO;
 use super::drive::{Migration, failure};
 use crate::host::{blocking, remove_empty_parent};
+use crate::plan::Owner;
 
 /// How long one try to reach the target may take after the first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,20 +37,10 @@ impl Migration {
     /// Kills the frozen source: not one of its instructions runs any more.
     pub(super) async fn kill(&mut self) -> Result<(), Fault> {
         // Gone altogether is as good.
-        let Ok(cgroup) = self.plan()?.cgroup() else { return Ok(()) };
-        let killing = move || match cgroup.kill_frozen(DEATH) {
-            Err(KillError::NotFrozen(path)) => {
-                error!(cgroup = %path.display(), "the released source was not frozen; it is killed all the same");
-                cgroup.kill(DEATH)
-            }
-            other => other,
-        };
-        blocking(move || {
-            killing().map_err(|error| {
-                Fault::new(Reason::HostError, format!("the released source can't be killed: {error}"))
-            })
-        })
-        .await
+        let cgroups: Vec<Cgroup> =
+            self.plan()?.containers.iter().filter_map(|container| container.cgroup().ok()).collect();
+        // None waits for another: one whose tasks won't die is no reason for the others to live.
+        blocking(move || cgroups.iter().map(kill_one).fold(Ok(()), Result::and)).await
     }
 
     /// Lets the target's copy run, if that isn't known to have happened.
@@ -79,10 +70,26 @@ impl Migration {
         }
     }
 
-    /// Removes the dead container and its sandbox.
+    /// Removes the dead containers and their sandbox. A kubelet's are left to it.
     pub(super) async fn retire(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?;
+        if plan.owner == Owner::Kubelet {
+            return Ok(());
+        }
         self.node.cri.remove_sandbox(&plan.sandbox_id).await?;
         remove_empty_parent(&plan.cgroup_parent)
     }
+}
+
+fn kill_one(cgroup: &Cgroup) -> Result<(), Fault> {
+    let killed = match cgroup.kill_frozen(DEATH) {
+        Err(KillError::NotFrozen(path)) => {
+            error!(cgroup = %path.display(), "the released source was not frozen; it is killed all the same");
+            cgroup.kill(DEATH)
+        }
+        other => other,
+    };
+    killed.map_err(|error| {
+        Fault::new(Reason::HostError, format!("the released source can't be killed: {error}"))
+    })
 }

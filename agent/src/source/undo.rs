@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use transship_decision::Marker;
+use transship_decision::{Marker, Verdict};
 use transship_freezer::FreezeError;
 use transship_proto::{Fault, Reason};
 
 use super::carry::carry;
 use super::drive::Migration;
 use crate::host::{blocking, remove_abandoned_folders, sweep};
+use crate::plan::Owner;
+use crate::pods;
 
 /// How long a CRIU at work may take to end in order before it is killed: killing one may take its container along.
 const ORDERLY: Duration = Duration::from_secs(1);
@@ -21,7 +23,7 @@ impl Migration {
     /// No CRIU works on the source any more.
     pub(super) async fn end_capture(&mut self) -> Result<(), Fault> {
         // What waits for its word ends without it.
-        self.armed = None;
+        self.armed.clear();
         let cgroup = self.capture_cgroup()?;
         let ending = move || cgroup.cgroup().wait_empty(ORDERLY).or_else(|_| cgroup.kill(ORDERLY));
         blocking(move || {
@@ -30,29 +32,30 @@ impl Migration {
         .await
     }
 
-    /// The source runs.
+    /// The source runs: every container of it, whatever becomes of another.
     pub(super) async fn thaw(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?;
-        if plan.paused_by_runtime
-            && let Err(fault) = self.node.cri.resume(plan.container_id.as_str()).await
-        {
-            // It may not have come to the pause; what counts is the freezer, below.
-            tracing::info!(migration = %self.id, %fault, "the runtime did not resume the container");
+        let mut thawed = Ok(());
+        for container in &plan.containers {
+            if plan.paused_by_runtime
+                && let Err(fault) = self.node.cri.resume(container.container_id.as_str()).await
+            {
+                // It may not have come to the pause; what counts is the freezer, below.
+                tracing::info!(migration = %self.id, %fault, "the runtime did not resume the container");
+            }
+            // Frozen by nobody, or by an agent before this one: either way it is to run now.
+            let Ok(cgroup) = container.cgroup() else { continue };
+            let id = container.container_id.clone();
+            let one = blocking(move || match cgroup.thaw(THAW) {
+                Ok(()) | Err(FreezeError::Gone(_)) => Ok(()),
+                Err(error) => {
+                    let what = format!("container {id} can't be thawed: {error}");
+                    Err(Fault::new(Reason::HostError, what))
+                }
+            });
+            thawed = thawed.and(one.await);
         }
-        // Frozen by nobody, or by an agent before this one: either way it is to run now.
-        if let Ok(cgroup) = plan.cgroup() {
-            let id = plan.container_id.clone();
-            let thawing = move || match cgroup.thaw(THAW) {
-                Err(FreezeError::Gone(_)) => Ok(()),
-                other => other,
-            };
-            blocking(move || {
-                thawing().map_err(|error| {
-                    Fault::new(Reason::HostError, format!("container {id} can't be thawed: {error}"))
-                })
-            })
-            .await?;
-        }
+        thawed?;
         self.events.runs_again();
         Ok(())
     }
@@ -63,9 +66,13 @@ impl Migration {
         if network.exists() { sweep(network).await } else { Ok(()) }
     }
 
-    /// The source's Pod may start containers again.
+    /// The source's Pod may start containers again. One that a kubelet has would, until it is gone and the migration
+    /// forgotten, where it was released.
     pub(super) fn lower_fence(&mut self) -> Result<(), Fault> {
         let plan = self.plan()?;
+        if plan.owner == Owner::Kubelet && self.machine.verdict() == Some(Verdict::Released) {
+            return Ok(());
+        }
         let lowered = self.node.state.lower(Marker::Fence, &plan.pod_uid, &self.id);
         lowered.map_err(|error| Fault::new(Reason::HostError, error.to_string()))
     }
@@ -87,6 +94,10 @@ impl Migration {
             workspace.remove()?;
         }
         blocking(remove_abandoned_folders).await?;
+        if self.plan()?.owner == Owner::Kubelet {
+            // Before the mark: what is done isn't taken up again, and its coordinator may ask any time.
+            self.outcome = Some(pods::keep(&self.node, &self.id, &self.outcome())?);
+        }
         self.node
             .state
             .mark_done(&self.id)

@@ -12,8 +12,10 @@ use transship_decision::target::TargetPhase;
 use transship_decision::{Failure, Lock, MigrationId, PodUid, SignedRecord, Target};
 use transship_freezer::Cgroup;
 use transship_proto::cri::{ContainerConfig, PodSandboxConfig};
+use transship_proto::{Fault, Reason};
 
 use crate::host::Workspace;
+use crate::plan::Owner;
 
 /// Enough to bring a migration to its end on this side without knowing anything else.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Arrival {
     pub source_certificate: Vec<u8>,
     /// HOST:PORT of the source's agent, to be asked for the decision.
     pub source_address: String,
+    /// Who makes the sandbox and its containers. A kubelet knows by itself what they are made from.
+    #[serde(default)]
+    pub owner: Owner,
     /// What the sandbox is made from.
     pub sandbox: PodSandboxConfig,
     /// The runtime handler.
@@ -41,16 +46,20 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// The containers' names in the Pod.
+    /// The containers' names in the Pod, no two alike.
     pub fn names(&self) -> impl Iterator<Item = String> + '_ {
         self.containers.iter().map(|container| container.metadata.clone().unwrap_or_default().name)
     }
 
-    /// What the container of that name is made from.
-    pub fn container(&self, name: &str) -> Option<&ContainerConfig> {
-        self.containers
-            .iter()
-            .find(|container| container.metadata.as_ref().is_some_and(|data| data.name == name))
+    /// The container of that name: the number by which both ends know it, and what it is made from.
+    pub fn container(&self, name: &str) -> Result<(usize, &ContainerConfig), Fault> {
+        let named =
+            |container: &ContainerConfig| container.metadata.as_ref().is_some_and(|data| data.name == name);
+        let found = self.containers.iter().enumerate().find(|(_, container)| named(container));
+        found.ok_or_else(|| {
+            let what = format!("migration {} has no container {name}", self.migration);
+            Fault::new(Reason::RuntimeError, what)
+        })
     }
 }
 
@@ -68,8 +77,11 @@ pub struct AtWork {
     lock: Mutex<Option<Lock>>,
     logs: Mutex<String>,
     carried: Mutex<Option<SignedRecord>>,
-    held: Mutex<Vec<Cgroup>>,
+    held: Mutex<HashMap<String, Cgroup>>,
     sandbox_pid: Mutex<Option<u32>>,
+    made: Mutex<HashMap<String, String>>,
+    starting: tokio::sync::Mutex<()>,
+    placing: Mutex<()>,
 }
 
 impl AtWork {
@@ -86,6 +98,9 @@ impl AtWork {
             carried: Mutex::default(),
             held: Mutex::default(),
             sandbox_pid: Mutex::default(),
+            made: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+            placing: Mutex::default(),
         }
     }
 
@@ -157,14 +172,36 @@ impl AtWork {
         *held(&self.sandbox_pid)
     }
 
-    /// A restored container is held in that cgroup.
-    pub fn keep_held(&self, cgroup: Cgroup) {
-        held(&self.held).push(cgroup);
+    /// The runtime has made that container, and it isn't started yet.
+    pub fn keep_made(&self, name: String, id: String) {
+        held(&self.made).insert(name, id);
     }
 
-    /// The cgroups of the containers that this agent has seen held and that are still there.
-    pub fn held(&self) -> Vec<Cgroup> {
-        held(&self.held).iter().filter(|cgroup| cgroup.path().exists()).cloned().collect()
+    /// The ID of the container of that name that was made and hasn't been started. The caller starts it.
+    pub fn take_made(&self, name: &str) -> Option<String> {
+        held(&self.made).remove(name)
+    }
+
+    /// The right to start a container: one after the other, as a kubelet does. containerd's shim of a Pod does nothing
+    /// else while it creates a container, and the `create` of one that is expected waits.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.starting.lock().await
+    }
+
+    /// The right to put the Pod's own content into its place.
+    pub fn placing(&self) -> MutexGuard<'_, ()> {
+        held(&self.placing)
+    }
+
+    /// A restored container is held in that cgroup.
+    pub fn keep_held(&self, name: &str, cgroup: Cgroup) {
+        held(&self.held).insert(name.to_owned(), cgroup);
+    }
+
+    /// The cgroups of all containers, if this agent has seen every one held.
+    pub fn held(&self) -> Option<Vec<Cgroup>> {
+        let held = held(&self.held);
+        self.plan.names().map(|name| held.get(&name).cloned()).collect()
     }
 
     /// CRIU's log of the restore that failed last.
@@ -179,8 +216,8 @@ impl AtWork {
 
     /// Nothing is left to do: whoever else may take the lock now.
     pub fn end(&self) {
-        self.over.cancel();
         *held(&self.lock) = None;
+        self.over.cancel();
     }
 }
 

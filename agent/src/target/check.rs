@@ -4,7 +4,7 @@ use std::path::Path;
 
 use procfs::{Current, Meminfo};
 use transship_proto::v1::{CheckRequest, CheckResponse, NodeFacts, Refusal, Workload};
-use transship_proto::{Fault, Reason};
+use transship_proto::{Fault, Reason, mismatches};
 
 use crate::facts::{self, Handler, WRAPPER};
 use crate::node::Node;
@@ -23,7 +23,7 @@ pub async fn check(node: &Node, request: &CheckRequest) -> Result<CheckResponse,
         );
         found.push(Fault::new(Reason::NoRestorePath, what));
     }
-    found.extend(facts::mismatches(request.source.as_ref().unwrap_or(&NodeFacts::default()), &own));
+    found.extend(mismatches(request.source.as_ref().unwrap_or(&NodeFacts::default()), &own));
     found.extend(missing_paths(node.name(), &workload));
     found.extend(missing_images(node, &workload).await?);
     found.extend(too_little_memory(node.name(), request.memory)?);

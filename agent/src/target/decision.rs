@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 use transship_decision::target::TargetPhase;
-use transship_decision::{MigrationId, SignedRecord, Verdict};
+use transship_decision::{MigrationId, SignedRecord, Target, Verdict};
+use transship_dial::dial;
 use transship_proto::v1::source_client::SourceClient;
 use transship_proto::v1::{AwaitHeldResponse, FollowedRequest, RecordRequest, State};
 use transship_proto::{Fault, Reason};
@@ -15,7 +16,7 @@ use transship_transfer::Peer;
 use super::arrival::{Arrival, AtWork};
 use crate::node::Node;
 use crate::plan::{Plan, migration_id};
-use crate::rpc::dial;
+use crate::pods;
 use crate::sign::verify;
 use crate::steps::back_off;
 
@@ -25,6 +26,37 @@ const FOLLOW: Duration = Duration::from_secs(15);
 const TRIES: u32 = 12;
 /// How long the source may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Waits until the kubelet has come: it starts a Pod's containers one after another, each when the one before runs, so
+/// that only the first waits before there is something to restore.
+pub async fn await_waiting(node: &Node, migration: &str) -> Result<(), Fault> {
+    let arrival = at_work(node, migration)?;
+    let came = arrival.until(|machine| match machine.phase() {
+        TargetPhase::Discarded | TargetPhase::Resumed | TargetPhase::Lost => {
+            Some(Err(machine.trouble().cloned()))
+        }
+        _ => arrival.plan.names().any(|name| machine.is_waiting(&name)).then_some(Ok(())),
+    });
+    came.await.map_err(|trouble| match trouble {
+        Some(failure) => Fault::new(failure.reason.parse().unwrap_or(Reason::TargetLost), failure.message),
+        None => Fault::new(Reason::TargetLost, "the migration is over on the target"),
+    })
+}
+
+/// Lets a migration that is as good as over come to its end, and ends one that this node has lost, when nothing of its Pod
+/// is up any more. Leaves all else alone.
+pub async fn settle(node: &Node, migration: &MigrationId) -> Result<(), Fault> {
+    let Some(arrival) = node.arrivals.get(migration) else { return Ok(()) };
+    if arrival.phase() == TargetPhase::Lost && !pods::stands(&node.cri, arrival.plan.pod_uid.as_str()).await?
+    {
+        arrival.tell(Target::abandon);
+    }
+    if matches!(arrival.phase(), TargetPhase::Resumed | TargetPhase::Discarded) {
+        // What doesn't come to its end is told as being at work.
+        tokio::time::timeout(FOLLOW, arrival.over.cancelled()).await.ok();
+    }
+    Ok(())
+}
 
 /// Waits until everything is held, or a restore has failed.
 pub async fn await_held(node: &Node, migration: &str) -> Result<AwaitHeldResponse, Fault> {

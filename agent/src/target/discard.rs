@@ -8,47 +8,67 @@ use std::time::Duration;
 
 use transship_decision::ContainerId;
 use transship_freezer::Cgroup;
-use transship_proto::cri::ContainerFilter;
+use transship_proto::cri::{ContainerFilter, ContainerState};
 use transship_proto::{Fault, Reason};
 
 use super::arrival::AtWork;
 use crate::host::{CGROUPS, blocking, failed, remove_abandoned_folders, remove_empty_parent, unmount_below};
 use crate::node::Node;
+use crate::plan::Owner;
 use crate::runtime::oci_runtime_of;
 
 /// How long what is killed may take to be gone.
 const END: Duration = Duration::from_secs(5);
+/// How often the container runtime is asked whether it has noticed.
+const TICK: Duration = Duration::from_millis(10);
 /// How deep container runtimes put a container's cgroup below the root.
 const DEPTH: usize = 8;
 
-/// Removes the sandbox with all that is in it.
+/// Removes the sandbox with all that is in it. A kubelet's is left to it, with nothing in it that runs.
 pub async fn everything(node: &Node, arrival: &AtWork) -> Result<(), Fault> {
-    end_restore(arrival).await?;
+    end_restores(arrival).await?;
     let plan = &arrival.plan;
     for sandbox in node.cri.sandboxes_of(plan.pod_uid.as_str()).await? {
-        let remains = Remains::of(node, &sandbox, |_| true).await?;
+        let remains = Remains::of(node, &sandbox, |name| plan.names().any(|own| own == name)).await?;
         remains.end(node).await?;
-        node.cri.remove_sandbox(&sandbox).await?;
+        match plan.owner {
+            Owner::Agent => node.cri.remove_sandbox(&sandbox).await?,
+            Owner::Kubelet => remains.ended(node).await?,
+        }
         remains.clear().await?;
+    }
+    if plan.owner == Owner::Kubelet {
+        return Ok(());
     }
     remove_empty_parent(plan.sandbox.linux.as_ref().map_or("", |linux| &linux.cgroup_parent))
 }
 
 /// Removes what is left of a container's last restore, so that it can be restored again.
 pub async fn container(node: &Node, arrival: &AtWork, name: &str) -> Result<(), Fault> {
-    end_restore(arrival).await?;
+    end_restore(arrival, arrival.plan.container(name)?.0).await?;
     for sandbox in node.cri.sandboxes_of(arrival.plan.pod_uid.as_str()).await? {
         let remains = Remains::of(node, &sandbox, |container| container == name).await?;
         remains.end(node).await?;
-        node.cri.remove_container_named(&sandbox, name).await?;
+        match arrival.plan.owner {
+            Owner::Agent => node.cri.remove_container_named(&sandbox, name).await?,
+            // It makes another, and removes this one some time.
+            Owner::Kubelet => remains.ended(node).await?,
+        }
         remains.clear().await?;
     }
     Ok(())
 }
 
 /// No CRIU works on a restore any more.
-pub async fn end_restore(arrival: &AtWork) -> Result<(), Fault> {
-    let cgroup = arrival.restore_cgroup()?;
+pub async fn end_restores(arrival: &AtWork) -> Result<(), Fault> {
+    for number in 0..arrival.plan.containers.len() {
+        end_restore(arrival, number).await?;
+    }
+    Ok(())
+}
+
+async fn end_restore(arrival: &AtWork, number: usize) -> Result<(), Fault> {
+    let cgroup = arrival.restore_cgroup(number)?;
     let ending = move || {
         cgroup.kill(END).map_err(|error| error.to_string())?;
         cgroup.remove().map_err(|error| error.to_string())
@@ -97,6 +117,23 @@ impl Remains {
             Ok::<_, Fault>(())
         })
         .await
+    }
+
+    /// The container runtime has noticed, and has removed what it knows how to remove.
+    async fn ended(&self, node: &Node) -> Result<(), Fault> {
+        let noticed = async {
+            for (id, _) in &self.0 {
+                while node.cri.container_state(id.as_str()).await? == Some(ContainerState::ContainerRunning) {
+                    tokio::time::sleep(TICK).await;
+                }
+            }
+            Ok(())
+        };
+        let late = |_| {
+            let what = format!("the runtime still calls a container running that was killed {END:?} ago");
+            Err(Fault::new(Reason::RuntimeError, what))
+        };
+        tokio::time::timeout(END, noticed).await.unwrap_or_else(late)
     }
 
     /// Removes what the runtime has left of them, if anything.

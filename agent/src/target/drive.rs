@@ -17,6 +17,7 @@ use super::hold::resume;
 use crate::faults;
 use crate::host::{blocking, host_cgroup};
 use crate::node::Node;
+use crate::plan::Owner;
 use crate::steps::{back_off, name};
 
 /// How long the source may be silent about its decision before it is asked, and between two questions.
@@ -46,7 +47,9 @@ pub async fn drive(node: Arc<Node>, arrival: Arc<AtWork>) {
         if arrival.ask(|machine| machine.is_over()) {
             break;
         }
-        creating.absent(&node, &arrival);
+        if arrival.plan.owner == Owner::Agent {
+            creating.absent(&node, &arrival);
+        }
         let silent =
             matches!(arrival.phase(), TargetPhase::Sealed | TargetPhase::Restoring | TargetPhase::Held);
         tokio::select! {
@@ -65,7 +68,7 @@ pub async fn drive(node: Arc<Node>, arrival: Arc<AtWork>) {
     arrival.end();
 }
 
-/// The calls to the runtime that create and start containers. On a single host nobody else makes them.
+/// The calls to the runtime that create and start containers, where no kubelet makes them.
 #[derive(Default)]
 struct Creating {
     names: HashSet<String>,
@@ -109,12 +112,19 @@ impl Creating {
 
 async fn create(node: &Node, arrival: &AtWork, name: &str) -> Result<(), Fault> {
     let plan = &arrival.plan;
-    let gone =
-        || Fault::new(Reason::RuntimeError, format!("the sandbox of migration {} is gone", plan.migration));
-    let sandbox_id =
-        node.cri.sandboxes_of(plan.pod_uid.as_str()).await?.into_iter().next().ok_or_else(gone)?;
-    let config = plan.container(name).ok_or_else(gone)?;
-    let id = node.cri.create_container(&sandbox_id, &plan.sandbox, config).await?;
+    let id = match arrival.take_made(name) {
+        Some(id) => id,
+        None => {
+            let gone = || {
+                let what = format!("the sandbox of migration {} is gone", plan.migration);
+                Fault::new(Reason::RuntimeError, what)
+            };
+            let sandboxes = node.cri.sandboxes_of(plan.pod_uid.as_str()).await?;
+            let sandbox_id = sandboxes.into_iter().next().ok_or_else(gone)?;
+            node.cri.create_container(&sandbox_id, &plan.sandbox, plan.container(name)?.1).await?
+        }
+    };
+    let _turn = arrival.turn().await;
     node.cri.start_container(&id).await
 }
 
@@ -131,6 +141,12 @@ async fn perform(node: &Arc<Node>, arrival: &Arc<AtWork>, step: &TargetStep) -> 
                 .map_err(|error| host_error(error.to_string()))
         }
         TargetStep::Remove(name) => discard::container(node, arrival, name).await,
+        // Its kubelet starts again what has ended: not empty, until the Pod is gone and the migration forgotten.
+        TargetStep::LowerExpected
+            if plan.owner == Owner::Kubelet && arrival.phase() == TargetPhase::Discarded =>
+        {
+            Ok(())
+        }
         TargetStep::LowerExpected => {
             let lowered = node.state.lower(Marker::Expected, &plan.pod_uid, &plan.migration);
             lowered.map_err(|error| host_error(error.to_string()))
@@ -138,7 +154,7 @@ async fn perform(node: &Arc<Node>, arrival: &Arc<AtWork>, step: &TargetStep) -> 
         TargetStep::Resume => resume(node, arrival).await,
         TargetStep::Discard => discard::everything(node, arrival).await,
         TargetStep::Clean => {
-            discard::end_restore(arrival).await?;
+            discard::end_restores(arrival).await?;
             arrival.workspace.remove()?;
             node.state.mark_done(&plan.migration).map_err(|error| host_error(error.to_string()))?;
             // A recovery that couldn't leave that cgroup leaves it to the next agent.

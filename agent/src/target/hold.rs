@@ -12,6 +12,7 @@ use transship_proto::cri::{ContainerFilter, ContainerState};
 use transship_proto::{Fault, Reason};
 
 use super::arrival::AtWork;
+use super::assemble::work_folder;
 use crate::grants::Judge;
 use crate::host::{CGROUPS, Exit, blocking, criu_fault, host_cgroup, process};
 use crate::node::Node;
@@ -50,7 +51,7 @@ pub async fn hold(
         ))
     };
     tokio::time::timeout(RUNNING, running).await.unwrap_or_else(late)?;
-    arrival.keep_held(cgroup);
+    arrival.keep_held(&request.container, cgroup);
     Ok(exit)
 }
 
@@ -80,7 +81,8 @@ async fn held_tasks(arrival: &AtWork, request: &Request) -> Result<(Cgroup, Exit
 
 /// CRIU tells what failed only in its log: the first error there is the reason.
 fn explained(arrival: &AtWork, request: &Request, fault: Fault) -> Fault {
-    let file = arrival.workspace.path().join("restore").join(&request.container).join("restore.log");
+    let Ok((number, _)) = arrival.plan.container(&request.container) else { return fault };
+    let file = arrival.workspace.path().join(work_folder(number)).join("restore.log");
     let Ok(text) = std::fs::read_to_string(&file) else { return fault };
     let found = log::first_error(&text).map(|_| log::explain(&text));
     arrival.keep_log(text);
@@ -89,12 +91,13 @@ fn explained(arrival: &AtWork, request: &Request, fault: Fault) -> Fault {
 
 /// Lets every task run that was running when the source was frozen.
 pub async fn resume(node: &Node, arrival: &AtWork) -> Result<(), Fault> {
-    let mut cgroups = arrival.held();
-    if cgroups.is_empty() {
-        // Held by an agent before this one.
-        cgroups = find_held(node, arrival).await?;
-    }
-    for cgroup in cgroups {
+    let cgroups = match arrival.held() {
+        Some(cgroups) => cgroups,
+        // Some are held since an agent before this one.
+        None => find_held(node, arrival).await?,
+    };
+    // One that is gone has crashed.
+    for cgroup in cgroups.into_iter().filter(|cgroup| cgroup.path().exists()) {
         let pids = cgroup.processes().map_err(|error| Fault::new(Reason::HostError, error.to_string()))?;
         info!(migration = %arrival.plan.migration, tasks = pids.len(), "runs again");
         for pid in pids {
@@ -128,8 +131,8 @@ async fn find_held(node: &Node, arrival: &AtWork) -> Result<Vec<Cgroup>, Fault> 
 }
 
 impl AtWork {
-    /// The host cgroup in which CRIU works on this migration's restore.
-    pub(super) fn restore_cgroup(&self) -> Result<HostCgroup, Fault> {
-        host_cgroup(&self.plan.migration, "restore")
+    /// The host cgroup in which CRIU works on the restore of the container of that number.
+    pub(super) fn restore_cgroup(&self, number: usize) -> Result<HostCgroup, Fault> {
+        host_cgroup(&self.plan.migration, &format!("restore-{number}"))
     }
 }

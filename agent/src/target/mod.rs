@@ -5,6 +5,8 @@
 //! read back) -> the source's record -> go
 //! ```
 //!
+//! Where a kubelet makes the Pod, `prepare` only raises the marker, and `AwaitWaiting` tells that the kubelet has come.
+//!
 //! What comes from outside (a wrapper, a sealed tree, a record) is told to the machine of `transship-decision`;
 //! [`drive`] does what the machine wants done.
 
@@ -22,7 +24,7 @@ mod wrapper;
 
 pub use arrival::{Arrival, Arrivals};
 pub use check::check;
-pub use decision::{await_held, decide, state, tell_source};
+pub use decision::{await_held, await_waiting, decide, settle, state, tell_source};
 pub use prepare::prepare;
 pub use receive::receive;
 pub use recover::recover;

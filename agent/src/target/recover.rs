@@ -59,7 +59,9 @@ async fn containers(node: &Node, plan: &Arrival) -> Result<Vec<(String, Containe
         for sandbox in &sandboxes {
             let filter = ContainerFilter { pod_sandbox_id: sandbox.clone(), ..ContainerFilter::default() };
             for container in node.cri.containers(filter).await? {
-                if container.metadata.as_ref().is_some_and(|data| data.name == name) {
+                // Ended ones of the same name lie about where a kubelet has tried before.
+                let named = container.metadata.as_ref().is_some_and(|data| data.name == name);
+                if named && found != ContainerFacts::Held {
                     let running = container.state() == ContainerState::ContainerRunning;
                     found = if running && is_held(node, sandbox, &container.id).await {
                         ContainerFacts::Held

@@ -138,7 +138,7 @@ async fn restored(
     request: &Request,
     stream: &mut UnixStream,
 ) -> Result<Exit, Fault> {
-    let (how, judge) = assemble(node, arrival, request).await?;
+    let (how, judge) = assemble(arrival, request).await?;
     info!(migration = %arrival.plan.migration, container = request.container, "everything is in its place; the runtime restores");
     reply(stream, &Reply::Restore(how)).await?;
     // The socket goes with the runtime that the wrapper becomes: its end is the runtime's.

@@ -10,14 +10,14 @@ source=/run/containerd/runc/k8s.io copies=/run/by-hand/runc work=/run/by-hand/wo
 mkdir -p "$work"
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/images" "$work/dump" "$work/restore"
-printf '%s\n' tcp-close skip-in-flight "network-lock $lock" 'ghost-limit 1073741824' >"$work/dump.conf"
+printf '%s\n' tcp-close "network-lock $lock" 'ghost-limit 1073741824' >"$work/dump.conf"
 printf 'tcp-close\n' >"$work/restore.conf"
 
 micros() { printf '%s' "${EPOCHREALTIME/[.,]/}"; }
 begun=$(micros)
 runc --root "$source" pause "$id"
 paused=$(micros)
-CRIU_CONFIG_FILE=$work/dump.conf runc --root "$source" checkpoint --leave-running --file-locks \
+CRIU_CONFIG_FILE=$work/dump.conf runc --root "$source" checkpoint --leave-running --file-locks --tcp-skip-in-flight \
     --image-path "$work/images" --work-path "$work/dump" "$id" >/dev/null
 dumped=$(micros)
 # The restored process takes over pipes, as it had them.

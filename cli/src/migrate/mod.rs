@@ -3,7 +3,6 @@
 mod failure;
 mod progress;
 mod report;
-mod units;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use transship_proto::v1::agent_client::AgentClient;
 use transship_proto::v1::migrate_event::Event;
 use transship_proto::v1::{self, MigrateRequest, Outcome};
 
-use crate::exit::Exit;
+use transship_terminal::Exit;
 
 /// How long a local agent may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 Exit codes: 0 done; 1 failed, and the container runs on where it was; 2 called wrongly; 3 refused before anything was \
 touched; 4 not done within --timeout.")]
 pub struct Arguments {
-    /// The container: its ID, an unambiguous beginning of it, or its name.
+    /// The container: its ID, an unambiguous beginning of it, its name or its Pod's. All that runs in its Pod goes along.
     container: String,
     /// The agent of the node that takes it in.
     #[arg(long = "to", value_name = "HOST:PORT", value_parser = host_and_port)]
@@ -145,8 +144,8 @@ async fn follow(
             }
             Some(Event::Progress(bytes)) => progress.bytes(bytes),
             Some(Event::Outcome(outcome)) => return Ok(outcome),
-            // A newer agent may tell more than this version knows.
-            None => {}
+            // Only a Pod's target waits for its kubelet; and a newer agent may tell more than this version knows.
+            Some(Event::Prepared(_)) | None => {}
         }
     }
     Err(Failure::AgentLost("it ended the call without an outcome".into()))

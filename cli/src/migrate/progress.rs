@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use transship_proto::phase_name;
 use transship_proto::v1::Bytes;
 use transship_proto::v1::migrate_event::{PhaseBegun, Started};
 
-use super::report::{Report, phase_name};
-use super::units::{self, ms, span};
+use super::report::Report;
+use transship_terminal::units::{self, ms, span};
 
 /// How often a live line's spinner turns.
 const TICK: Duration = Duration::from_millis(80);

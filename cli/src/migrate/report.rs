@@ -3,12 +3,13 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use transship_proto::phase_name;
 use transship_proto::v1::migrate_event::{PhaseBegun, Started};
 use transship_proto::v1::{self, Outcome, Phase};
 
 use super::failure::Failure;
-use super::units::{self, ms, span};
-use crate::exit::Exit;
+use transship_terminal::units::{ms, span};
+use transship_terminal::{Exit, Migrated};
 
 /// The outcome of a migration. Its fields are the keys of the JSON; what isn't known is empty or 0.
 #[derive(Debug, Default, Serialize)]
@@ -82,11 +83,6 @@ impl From<v1::Bytes> for Bytes {
         let v1::Bytes { total, sent, zero, deduplicated } = bytes;
         Self { total, sent, zero, deduplicated }
     }
-}
-
-/// A phase's name as people and JSON have it, such as `transfer`.
-pub fn phase_name(phase: Phase) -> String {
-    phase.as_str_name().trim_start_matches("PHASE_").to_lowercase()
 }
 
 impl Report {
@@ -173,17 +169,16 @@ impl fmt::Display for Report {
     /// One line if it went well, else a paragraph: what, why, what to do, where to read on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.ok {
-            return write!(
-                f,
-                "{} migrated {} → {} · frozen {} · {} state, {} sent · {}",
-                self.container,
-                self.source,
-                self.target,
-                span(self.freeze_ms),
-                units::bytes(self.bytes.total),
-                units::bytes(self.bytes.sent),
-                span(self.total_ms()),
-            );
+            let line = Migrated {
+                what: &self.container,
+                source: &self.source,
+                target: &self.target,
+                freeze_ms: self.freeze_ms,
+                state: self.bytes.total,
+                sent: self.bytes.sent,
+                took_ms: self.total_ms(),
+            };
+            return line.fmt(f);
         }
         let verb = match self.ending {
             Ending::Told if self.refused => "can't be migrated",

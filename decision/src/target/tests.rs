@@ -270,3 +270,19 @@ fn the_reason_of_a_failed_restore_is_not_lost_to_the_runtime_s_own() {
     assert_eq!(target.trouble(), Some(&failure()));
     assert_eq!(target.next(), Some(TargetStep::Remove("main".into())));
 }
+
+#[test]
+fn only_what_is_lost_can_be_abandoned() {
+    let mut whole = held();
+    whole.abandon();
+    assert_eq!(whole.phase(), TargetPhase::Held);
+
+    let mut lost = expecting();
+    lost.record(&record(Verdict::Released)).unwrap();
+    assert_eq!(drain(&mut lost), [TargetStep::Adopt]);
+    assert_eq!(lost.phase(), TargetPhase::Lost);
+    assert!(!lost.is_over());
+    lost.abandon();
+    assert_eq!(drain(&mut lost), [TargetStep::Discard, TargetStep::LowerExpected, TargetStep::Clean]);
+    assert!(lost.is_over());
+}

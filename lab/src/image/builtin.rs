@@ -12,7 +12,8 @@ use crate::{command, hash, host};
 
 /// The images that can be asked for by name. `shell` runs any command line; `redis` and `postgresql` keep nothing
 /// outside of the container.
-pub const WORKLOADS: &[&str] = &["counter", "witness", "dirty", "processes", "shell", "redis", "postgresql"];
+pub const WORKLOADS: &[&str] =
+    &["counter", "witness", "dirty", "processes", "pair", "shell", "redis", "postgresql"];
 
 /// How an image is made.
 pub(super) struct Recipe<'a> {
@@ -40,7 +41,7 @@ pub(super) fn recipe<'a>(name: &str, root: &'a Root, programs: &Path) -> Result<
         "shell" => of_root(Source::Shell(root)),
         "redis" => of_root(Source::Redis(root)),
         "postgresql" => of_root(Source::Postgresql(root)),
-        "pause" | "counter" | "witness" | "dirty" | "processes" => {
+        "pause" | "counter" | "witness" | "dirty" | "processes" | "pair" => {
             let path = programs.join(name);
             let program = fs::read(&path).at("read", &path)?;
             let hash = hash::of([name.as_bytes(), &program, include_bytes!("builtin.rs")]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use transship_lab::{Container, Lab, LabError, Node, NodeName, until};
+use transship_lab::{Container, Lab, LabError, Node, NodeName, Workload, until};
 
 /// How long an agent may take to reach a point or to die there.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -124,7 +124,32 @@ fn remove_hold(node: &Node) -> Result<()> {
     }
 }
 
-/// The running container of the Pod of that name, by the word of the node's containerd.
+/// Starts a Pod of several containers of the workload's image, each with a name and arguments of its own, and gives the
+/// first one.
+pub fn start_pod(
+    lab: &Lab,
+    on: NodeName,
+    workload: &Workload,
+    containers: &[(&str, &[&str])],
+) -> Result<Container> {
+    let node = lab.node(on);
+    lab.node(on.peer()).image_of(workload)?;
+    let reference = node.image_of(workload)?;
+    let (sandbox, cri) = (node.prepare(workload)?, node.cri()?);
+    let mut first: Option<Container> = None;
+    for (number, (name, arguments)) in containers.iter().enumerate() {
+        let mut config = workload.clone().with_arguments(arguments.iter().copied()).container(&reference);
+        config.metadata.get_or_insert_default().name = (*name).to_owned();
+        config.log_path = format!("main/{number}.log");
+        match &first {
+            None => first = Some(cri.run(sandbox.clone(), config)?),
+            Some(first) => drop(cri.run_in(&first.pod_id, sandbox.clone(), config)?),
+        }
+    }
+    first.context("a Pod has at least one container")
+}
+
+/// A running container of the Pod of that name, by the word of the node's containerd.
 pub fn running(lab: &Lab, node: NodeName, pod: &str) -> Result<Option<Container>> {
     let cri = lab.node(node).cri()?;
     let pods = cri.pods()?;

@@ -147,20 +147,12 @@ impl<'a> Guarded<'a> {
     }
 
     fn thaw(&mut self) {
-        for path in &self.options.cgroups {
-            let thawed = match at(path) {
-                Ok(None) => Ok(()),
-                Ok(Some(cgroup)) => match cgroup.thaw(PATIENCE) {
-                    Ok(()) | Err(FreezeError::Gone(_)) => Ok(()),
-                    Err(e) => Err(e.to_string()),
-                },
-                Err(e) => Err(e.to_string()),
-            };
-            if let Err(e) = thawed {
-                return self.failed(&e);
-            }
+        // None waits for another: one that can't be thawed is no reason for the others to stand still.
+        let thawed = self.options.cgroups.iter().map(|path| thaw_one(path)).fold(Ok(()), Result::and);
+        match thawed {
+            Ok(()) => self.rule.thawed(self.now()),
+            Err(e) => self.failed(&e),
         }
-        self.rule.thawed(self.now());
     }
 
     fn recover(&mut self) {
@@ -228,6 +220,17 @@ fn agent_gone(options: &Options, rule: &mut Watchdog, now: u64) {
     match options.recover {
         Some(_) => rule.agent_gone(now),
         None => rule.agent_gone_for_good(),
+    }
+}
+
+fn thaw_one(path: &Path) -> Result<(), String> {
+    match at(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(cgroup)) => match cgroup.thaw(PATIENCE) {
+            Ok(()) | Err(FreezeError::Gone(_)) => Ok(()),
+            Err(e) => Err(e.to_string()),
+        },
+        Err(e) => Err(e.to_string()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod counter;
 mod dirty;
+mod pair;
 mod witness;
 
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +14,7 @@ use transship_lab::Lab;
 
 pub use counter::Counter;
 pub use dirty::Dirty;
+pub use pair::Pair;
 pub use witness::Collector;
 
 /// How long a workload may take to answer, or to do what it does all the time.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use transship_lab::{Lab, NodeName};
 use transship_proto::cri::Mount;
 
-use crate::evidence::Counter;
+use crate::evidence::{Counter, Pair};
 use crate::footprint::Footprint;
 use crate::node;
 use crate::scenario::{Scenario, scenarios};
@@ -22,6 +22,8 @@ pub fn all() -> Vec<Scenario> {
         a_target_agent_that_dies_in_the_restore,
         a_budget_that_is_over_while_the_source_agent_hangs,
         a_budget_that_is_over_while_the_target_agent_hangs,
+        a_pod_of_two_containers_runs_on_when_the_target_agent_dies,
+        a_pod_of_two_containers_runs_on_when_the_budget_is_over,
     )
 }
 
@@ -104,6 +106,42 @@ fn a_budget_that_is_over_while_the_target_agent_hangs(lab: &Lab) -> Result<()> {
         let running = node::must_run(lab, HERE, "counter")?;
         Counter::started(lab, "counter", &running.address)?.runs_on()?;
         node::release(target)?;
+        underway.finish()
+    })
+}
+
+/// Starts two containers of one Pod, has `fail` bring a migration to its failure, and sees that both run on as one.
+fn pair_fails(lab: &Lab, reasons: &[&str], fail: impl FnOnce(&Pair) -> Result<Report>) -> Result<()> {
+    let mut pair = Pair::start(lab, HERE, "pair")?;
+    let before = Footprint::of(lab)?;
+    fail(&pair)?.failed_with(reasons)?;
+    pair.runs_on()?;
+    node::await_the_end_of_all_migrations(lab)?;
+    for node in lab.nodes() {
+        node::agent_without_faults(node)?;
+    }
+    before.awaited(lab, CLEAN)?;
+
+    let count = pair.count()?;
+    migrate(lab, "pair", HERE)?;
+    pair.runs_on_at(HERE.peer(), count)
+}
+
+/// At the first of its restores, after which the second was to come.
+fn a_pod_of_two_containers_runs_on_when_the_target_agent_dies(lab: &Lab) -> Result<()> {
+    node::agent_with(lab.node(HERE.peer()), "die@target:held")?;
+    pair_fails(lab, &["ConnectionLost", "TargetLost"], |_| migration("pair", HERE).run(lab))
+}
+
+fn a_pod_of_two_containers_runs_on_when_the_budget_is_over(lab: &Lab) -> Result<()> {
+    let source = lab.node(HERE);
+    node::agent_with(source, "hold@source:seal")?;
+    pair_fails(lab, &["FreezeBudgetExceeded"], |pair| {
+        let underway = migration("pair", HERE).budget("2s").start(lab)?;
+        node::await_hold(source)?;
+        // The agent does nothing: it is the watchdog that lets both go on.
+        pair.runs_on()?;
+        node::release(source)?;
         underway.finish()
     })
 }

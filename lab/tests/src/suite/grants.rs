@@ -65,7 +65,7 @@ fn images(node: &Node) -> Result<PathBuf> {
     let work = node.path("/run/transship/work")?;
     let mut migrations = fs::read_dir(&work).with_context(|| format!("list {}", work.display()))?;
     let migration = migrations.next().context("nothing is being moved")?.context("list migrations")?;
-    Ok(migration.path().join("tree/main/images"))
+    Ok(migration.path().join("tree/0/images"))
 }
 
 /// Alters an image; of a kind that has one for each task, all of them.

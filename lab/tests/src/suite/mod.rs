@@ -1,12 +1,14 @@
 //! The scenarios, a file for what they have in common.
 
 mod deaths;
+mod equal;
 mod failures;
 mod files;
 mod grants;
 mod host;
 mod kills;
 mod moves;
+mod pods;
 mod refusals;
 mod retirement;
 
@@ -18,7 +20,9 @@ pub fn all() -> Vec<Scenario> {
         host::all(),
         refusals::all(),
         moves::all(),
+        pods::all(),
         files::all(),
+        equal::all(),
         failures::all(),
         grants::all(),
         retirement::all(),

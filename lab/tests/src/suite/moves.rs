@@ -1,10 +1,12 @@
 //! Workloads with state go to the other node and come back, five times.
 
-use anyhow::{Result, ensure};
+use std::net::TcpStream;
+
+use anyhow::{Context, Result, ensure};
 use transship_lab::{Lab, NodeName, Workload, until};
 
-use crate::evidence::{Counter, Dirty, PATIENCE};
-use crate::node::must_run;
+use crate::evidence::{Counter, Dirty, PATIENCE, Pair};
+use crate::node::{agent_with, await_hold, must_run, processes, release, start_pod};
 use crate::scenario::{Scenario, scenarios};
 use crate::transship::{migrate, migration};
 
@@ -15,6 +17,10 @@ pub fn all() -> Vec<Scenario> {
         postgresql_keeps_committed_rows_and_an_open_transaction,
         a_process_that_dirties_512_mib_finds_every_page_right,
         a_counter_captured_by_the_runtime_s_own_checkpoint_goes_on,
+        a_connection_that_nobody_has_accepted_yet_is_no_obstacle,
+        two_containers_of_a_pod_go_together,
+        a_semaphore_that_two_containers_share_comes_once,
+        two_containers_captured_by_the_runtime_s_own_checkpoint_go_together,
     )
 }
 
@@ -39,6 +45,70 @@ fn a_counter_captured_by_the_runtime_s_own_checkpoint_goes_on(lab: &Lab) -> Resu
         let before = counter.count()?;
         migration("cri", from).capture("cri").run(lab)?.succeeded()?;
         counter.runs_on_at(from.peer(), before)?;
+    }
+    counter.has_written_each_number_once()
+}
+
+fn two_containers_of_a_pod_go_together(lab: &Lab) -> Result<()> {
+    let mut pair = Pair::start(lab, NodeName::A, "pair")?;
+    for from in legs() {
+        let before = pair.count()?;
+        migrate(lab, "pair", from)?;
+        pair.runs_on_at(from.peer(), before)?;
+    }
+    Ok(())
+}
+
+/// Of the IPC namespace that both containers are in, and each one's images hold.
+fn a_semaphore_that_two_containers_share_comes_once(lab: &Lab) -> Result<()> {
+    let semaphores = |name: NodeName, call: &str| -> Result<String> {
+        let node = lab.node(name);
+        let keeper = processes(node)?.into_iter().find(|process| process.command.contains("--role=keeper"));
+        let namespace = format!("--ipc=/proc/{}/ns/ipc", keeper.context("find the keeper")?.pid);
+        Ok(node.run(&["nsenter", &namespace, "sh", "-c", call])?)
+    };
+    let mut pair = Pair::start(lab, NodeName::A, "pair")?;
+    semaphores(NodeName::A, "ipcmk --semaphore 3")?;
+    let made = semaphores(NodeName::A, "ipcs --semaphores")?;
+    for from in legs().take(2) {
+        let before = pair.count()?;
+        migrate(lab, "pair", from)?;
+        pair.runs_on_at(from.peer(), before)?;
+        let now = semaphores(from.peer(), "ipcs --semaphores")?;
+        ensure!(now == made, "there was:\n{made}\nnow there is:\n{now}");
+    }
+    Ok(())
+}
+
+/// The kernel takes it for a server that stands still.
+fn a_connection_that_nobody_has_accepted_yet_is_no_obstacle(lab: &Lab) -> Result<()> {
+    let mut counter = Counter::start(lab, NodeName::A, "counter")?;
+    let (a, before) = (lab.node(NodeName::A), counter.count()?);
+    let address = must_run(lab, NodeName::A, "counter")?.address;
+    agent_with(a, "hold@source:capture")?;
+    let underway = migration("counter", NodeName::A).start(lab)?;
+    await_hold(a)?;
+    let connection = lab.client().in_network(|| TcpStream::connect((address.as_str(), 8080)))?;
+    let connection = connection.with_context(|| format!("connect to {address}"))?;
+    release(a)?;
+    underway.finish()?.succeeded()?;
+    drop(connection);
+    counter.runs_on_at(NodeName::B, before)
+}
+
+/// Which takes no open connections, so that these two don't talk.
+fn two_containers_captured_by_the_runtime_s_own_checkpoint_go_together(lab: &Lab) -> Result<()> {
+    let (quick, slow) = (["--interval-ms=10", "--mib=1"], ["--mib=1", "--port=8081"]);
+    let workload = Workload::new("cri", "counter");
+    let pod = start_pod(lab, NodeName::A, &workload, &[("quick", &quick), ("slow", &slow)])?;
+    let mut counter = Counter::started(lab, "cri", &pod.address)?;
+    for from in legs().take(2) {
+        let before = counter.count()?;
+        // By one of the two: all that runs in its Pod goes with it.
+        migration("slow", from).capture("cri").run(lab)?.succeeded()?;
+        counter.runs_on_at(from.peer(), before)?;
+        let there = lab.node(from.peer()).cri()?.containers()?;
+        ensure!(there.len() == 2, "{} containers have come, not two", there.len());
     }
     counter.has_written_each_number_once()
 }

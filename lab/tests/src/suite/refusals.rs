@@ -28,6 +28,7 @@ pub fn all() -> Vec<Scenario> {
         an_open_standard_input,
         an_exec_session_that_runs,
         a_host_s_folder_that_the_target_lacks,
+        an_unlinked_file_that_two_containers_share,
     )
 }
 
@@ -178,4 +179,23 @@ fn a_host_s_folder_that_the_target_lacks(lab: &Lab) -> Result<()> {
     };
     let counter = counter_with(lab, |config| config.mounts.push(mount))?;
     refused(&counter, lab, &migration("counter", NodeName::A), "HostPathMissing")
+}
+
+/// Two shells that hold the same file of the Pod's shared memory, whose name is gone.
+fn an_unlinked_file_that_two_containers_share(lab: &Lab) -> Result<()> {
+    const WAIT: &str = "trap exit TERM; while :; do sleep 60 & wait; done";
+    const SHM: &str = "/run/containerd/io.containerd.grpc.v1.cri/sandboxes";
+    let one = format!(
+        "exec 3<>/dev/shm/file; until [ -e /dev/shm/seen ]; do sleep 0.1; done; rm /dev/shm/file; touch /dev/shm/gone; {WAIT}"
+    );
+    let other = format!(
+        "until [ -e /dev/shm/file ]; do sleep 0.1; done; exec 3<>/dev/shm/file; touch /dev/shm/seen; {WAIT}"
+    );
+    let containers: [(&str, &[&str]); 2] = [("one", &["sh", "-c", &one]), ("other", &["sh", "-c", &other])];
+    let pod = node::start_pod(lab, NodeName::A, &Workload::new("pair", "shell"), &containers)?;
+    let gone = lab.node(NodeName::A).path(format!("{SHM}/{}/shm/gone", pod.pod_id))?;
+    until("an unlinked file", PATIENCE, || Ok(gone.exists().then_some(())))?;
+    let before = Footprint::of(lab)?;
+    migration("pair", NodeName::A).run(lab)?.refused_with("SharedByContainers")?;
+    before.awaited(lab, SOON)
 }
