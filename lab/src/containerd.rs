@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{At, Result};
@@ -52,8 +51,8 @@ pub(crate) fn configure(node: &Node, pause: &str, runtime: &str, mtu: u32) -> Re
             },
         }],
     });
-    write(&node.path("/etc/containerd/config.toml")?, &config)?;
-    write(&node.path("/etc/cni/net.d/10-pods.conflist")?, &network.to_string())
+    node.write("/etc/containerd/config.toml", config)?;
+    node.write("/etc/cni/net.d/10-pods.conflist", network.to_string())
 }
 
 /// Starts it and returns when it answers.
@@ -84,11 +83,4 @@ pub(crate) fn import(node: &Node, image: &Image) -> Result<()> {
 fn has_image(node: &Node, reference: &str) -> Result<bool> {
     let names = node.run(&["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"])?;
     Ok(names.lines().any(|name| name == reference))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).at("make", parent)?;
-    }
-    fs::write(path, text).at("write", path)
 }

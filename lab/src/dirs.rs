@@ -9,6 +9,7 @@ use crate::error::{At, Result};
 ///
 /// ```text
 /// root-<hash>/            the nodes' Debian, read-only for all labs
+/// kubernetes-<hash>       the program that is all of Kubernetes
 /// images/<hash>.tar       workload images
 /// labs/<name>/            one lab: its record, and a folder per machine
 /// *.lock                  held while the thing of that name is being made
@@ -28,6 +29,11 @@ impl Dirs {
     /// The root file system of that recipe.
     pub fn root(&self, hash: &str) -> PathBuf {
         self.0.join(format!("root-{hash}"))
+    }
+
+    /// The program of that recipe that is all of Kubernetes.
+    pub fn kubernetes(&self, hash: &str) -> PathBuf {
+        self.0.join(format!("kubernetes-{hash}"))
     }
 
     /// Where image archives are cached.

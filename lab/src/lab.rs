@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 
 use crate::agent;
 use crate::cgroup::{CgroupVersion, Cgroups};
@@ -11,6 +12,7 @@ use crate::dirs::{self, Dirs};
 use crate::error::{At, LabError, Result};
 use crate::host;
 use crate::image::Image;
+use crate::kubernetes::{self, Cluster, Kubernetes};
 use crate::machine::Machine;
 use crate::network;
 use crate::node::{NODES, Node, NodeName};
@@ -58,11 +60,17 @@ impl Lab {
         }
         std::thread::scope(|scope| {
             let booting = lab.nodes.each_ref().map(|node| scope.spawn(|| bring_up(node, &settings)));
-            booting.into_iter().try_for_each(|boot| match boot.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
+            // Nodes that look for their cluster before it is there look again only seconds later.
+            let cluster = lab.cluster().map(|cluster| scope.spawn(move || cluster.start_control_plane()));
+            booting.into_iter().chain(cluster).try_for_each(joined)
         })?;
+        if let Some(cluster) = lab.cluster() {
+            std::thread::scope(|scope| {
+                let joining = lab.nodes.each_ref().map(|node| scope.spawn(|| node.join_cluster()));
+                joining.into_iter().try_for_each(joined)
+            })?;
+            cluster.await_ready()?;
+        }
         // Only now: a link that could not be shaped as asked isn't what a later boot should ask for again.
         settings.write(&folder)?;
         Ok(lab)
@@ -144,13 +152,43 @@ impl Lab {
         &self.nodes
     }
 
+    /// The cluster of its nodes. Fails if the lab was brought up without one.
+    pub fn kubernetes(&self) -> Result<Kubernetes<'_>> {
+        self.cluster().ok_or_else(|| {
+            LabError::Usage(format!(
+                "the nodes of lab `{0}` are no cluster's; `cargo xtask lab down --name {0}`, then `… up --kubernetes`",
+                self.name
+            ))
+        })
+    }
+
+    fn cluster(&self) -> Option<Kubernetes<'_>> {
+        let program = self.shared.settings.kubernetes.as_deref()?;
+        Some(Kubernetes::of(self, program))
+    }
+
+    /// Where it keeps its things on the host.
+    /// Where the static programs are that its machines were given.
+    pub(crate) fn programs(&self) -> &Path {
+        &self.shared.settings.programs
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.shared.folder
+    }
+
     /// The authority and the nodes' certificates, as `transship pki` makes them: `ca.crt`, `ca.key`, `a.crt`, `a.key`, …
     pub fn identities(&self) -> PathBuf {
         identities(&self.shared.folder)
     }
 
-    /// Starts a workload on a node. Its image, if it is one of the lab's own, is on both nodes then.
+    /// Starts a workload on a node. Its image, if it is one of the lab's own, is on both nodes then. Fails on a cluster's
+    /// nodes.
     pub fn start(&self, node: NodeName, workload: &Workload) -> Result<Container> {
+        if self.cluster().is_some() {
+            let why = "a kubelet ends what it doesn't know: start a Pod with `cargo xtask lab kubectl`";
+            return Err(LabError::Usage(why.to_owned()));
+        }
         self.node(node.peer()).image_of(workload)?;
         self.node(node).start(workload)
     }
@@ -249,12 +287,26 @@ fn cgroup_of(lab: &str) -> PathBuf {
 fn start_client(dirs: &Dirs, options: &LabOptions, cgroups: &Cgroups) -> Result<Settings> {
     clear(dirs, &options.name, cgroups)?;
     let root = Root::ensure(dirs)?;
-    let settings = Settings::new(options, root.path(), cgroups.host_version());
+    let version = options.cgroups.unwrap_or(cgroups.host_version());
+    let kubernetes = match options.cluster {
+        Cluster::None => None,
+        Cluster::Kubernetes if cgroups.have_controllers(version)? => Some(kubernetes::ensure_program(dirs)?),
+        Cluster::Kubernetes => {
+            return Err(LabError::Machine {
+                what: format!("a kubelet needs cgroup controllers, and cgroup {version} has none here"),
+                mend: "leave out --cgroup",
+            });
+        }
+    };
+    let settings = Settings::new(options, root.path(), kubernetes, version);
     let folder = dirs.lab(&options.name);
     fs::create_dir_all(&folder).at("make", &folder)?;
     let client = machine(dirs, &options.name, CLIENT, cgroups);
-    client.start(&root, settings.cgroups, None)?;
+    client.start(&settings, None)?;
     network::connect_client(&client, settings.mtu)?;
+    if settings.kubernetes.is_some() {
+        network::route_services(&client)?;
+    }
     settings.write(&folder)?;
     client.mark_ready()?;
     Ok(settings)
@@ -262,8 +314,12 @@ fn start_client(dirs: &Dirs, options: &LabOptions, cgroups: &Cgroups) -> Result<
 
 fn bring_up(node: &Node, settings: &Settings) -> Result<()> {
     if !node.is_ready()? {
-        return node.boot();
+        return node.boot_alone();
     }
     network::shape(node, settings.link)?;
     node.install_programs()
+}
+
+fn joined(thread: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

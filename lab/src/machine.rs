@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::cgroup::{CgroupVersion, Cgroups};
+use crate::cgroup::Cgroups;
 use crate::error::{At, LabError, Result};
 use crate::process::Process;
-use crate::root::Root;
+use crate::settings::Settings;
 use crate::{PATH, command, orphans};
 
 /// The first steps inside of the new namespaces.
@@ -25,7 +25,7 @@ const READY: &str = "/run/lab-ready";
 #[derive(Clone, Debug)]
 pub struct Machine {
     name: String,
-    /// upper, work, root, containerd, transship; `init` (the record of the process), `machine.log`.
+    /// upper, work, root, containerd, transship, kubelet; `init` (the record of the process), `machine.log`.
     folder: PathBuf,
     /// Below every hierarchy's root.
     cgroup: PathBuf,
@@ -84,10 +84,10 @@ impl Machine {
         Ok(PathBuf::from(format!("/proc/{}/root", self.pid()?)).join(relative))
     }
 
-    /// Starts it. With `host`, it lives in that machine's PID namespace and ends with it.
-    pub(crate) fn start(&self, root: &Root, version: CgroupVersion, host: Option<&Machine>) -> Result<()> {
+    /// Starts it as these settings say. With `host`, it lives in that machine's PID namespace and ends with it.
+    pub(crate) fn start(&self, settings: &Settings, host: Option<&Machine>) -> Result<()> {
         fs::create_dir_all(&self.folder).at("make", &self.folder)?;
-        let mounts = self.cgroups.mounts(version)?;
+        let mounts = self.cgroups.mounts(settings.cgroups)?;
         // Forked off, so that it is nobody's child here: it may outlive this process, or be outlived by it.
         let mut start = Command::new("setsid");
         start.args(["--fork", "sh", "-c", ENTER, "enter"]).args(self.cgroups.make(&self.cgroup)?).arg("--");
@@ -97,7 +97,8 @@ impl Machine {
         start.args(["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]);
         start.args(["--fork", "--kill-child", "--propagation=private", "sh", "-c", MACHINE, "machine"]);
         start.env_clear().env("PATH", PATH).env("NAME", &self.name).env("CGROUPS", mounts.join(" "));
-        start.env("ROOT", root.path()).env("DISK", &self.folder);
+        start.env("ROOT", &settings.root).env("DISK", &self.folder);
+        start.env("KUBERNETES", settings.kubernetes.as_deref().unwrap_or(Path::new("")));
         let log = self.folder.join("machine.log");
         start.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).at("create", &log)?);
         let mut child =

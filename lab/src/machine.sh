@@ -1,19 +1,29 @@
 # The first steps of a machine, in namespaces of its own. Prints `ready PID`, the PID as the host sees it.
-# From the environment: ROOT (the shared Debian), DISK (this machine's folder), NAME, CGROUPS (TYPE:OPTIONS:FOLDER each).
+# From the environment: ROOT (the shared Debian), DISK (this machine's folder), NAME, CGROUPS (TYPE:OPTIONS:FOLDER each),
+# KUBERNETES (the program of a cluster's machines, else empty).
 set -eu
 
 # /proc is still the host's here, so this is the host's number.
 read -r pid rest </proc/self/stat
 
 # The overlay keeps /etc and the like per machine. containerd's snapshots need a file system that isn't one, and
-# transship's records should lie on what a real node has there, a plain disk.
+# transship's records and Pods' volumes should lie on what a real node has there, a plain disk.
 mkdir -p "$DISK/upper" "$DISK/work" "$DISK/root"
 mount -t overlay -o "lowerdir=$ROOT,upperdir=$DISK/upper,workdir=$DISK/work" overlay "$DISK/root"
 cd "$DISK/root"
-for name in containerd transship; do
+for name in containerd transship kubelet; do
     mkdir -p "$DISK/$name" "var/lib/$name"
     mount --bind "$DISK/$name" "var/lib/$name"
 done
+
+# One file for all machines, so that it is in memory once. Each of its programs goes by its own name.
+if [ "$KUBERNETES" ]; then
+    touch usr/local/bin/kubernetes
+    mount --bind "$KUBERNETES" usr/local/bin/kubernetes
+    for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+        ln -sf kubernetes "usr/local/bin/$name"
+    done
+fi
 
 mount -t proc proc proc
 mount -t sysfs sysfs sys

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{LabError, Result};
+use crate::kubernetes::SERVICE_NETWORK;
 use crate::machine::Machine;
 use crate::{NODES, NodeName, command};
 
@@ -55,6 +56,12 @@ pub(crate) fn connect_client(client: &Machine, mtu: u32) -> Result<()> {
         batch += &format!("route add {} via {}\n", node.pod_network(), node.address());
     }
     ip(client, &batch)
+}
+
+/// Lets the client reach a cluster's Services, by way of the first node.
+pub(crate) fn route_services(client: &Machine) -> Result<()> {
+    let [node, _] = NODES;
+    ip(client, &format!("route add {SERVICE_NETWORK} via {}\n", node.address()))
 }
 
 /// Joins a node that has just started to the bridge.

@@ -4,35 +4,26 @@ use std::fmt;
 use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use transship_proto::cri::PodSandboxConfig;
 
 use crate::agent::{self, Agents};
 use crate::cgroup::Cgroups;
 use crate::cri::{Container, Cri};
+use crate::daemon::BIN;
 use crate::error::{At, LabError, Result};
 use crate::image::{self, Image, WORKLOADS};
 use crate::lab::{self, Shared};
 use crate::machine::Machine;
 use crate::workload::Workload;
-use crate::{containerd, network, wait};
+use crate::{containerd, kubernetes, network};
 
 /// The two nodes of every lab.
 pub const NODES: [NodeName; 2] = [NodeName::A, NodeName::B];
 
-/// Where the product's programs are on a node.
-const BIN: &str = "/usr/local/bin";
-
 const RUNC: &str = "/usr/sbin/runc";
 const RUNC_WITHOUT_LIMITS: &str = "/usr/local/sbin/runc-without-limits";
-
-/// Starts a program that outlives its starter, with its output in /var/log and its PID in /run.
-const DAEMON: &str = r#"name=$1; shift
-setsid "$@" </dev/null >>"/var/log/$name.log" 2>&1 &
-echo $! >"/run/$name.pid""#;
 
 /// Which node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +123,20 @@ impl Node {
         self.machine.stop()
     }
 
-    /// Starts it, for the first time or after a power cut: machine, link, containerd. Does nothing if it is up.
+    /// Starts it, for the first time or after a power cut: machine, link, containerd, and the kubelet of a cluster's
+    /// node. Does nothing if it is up.
     pub fn boot(&self) -> Result<()> {
         if self.machine.is_ready()? {
             return Ok(());
         }
+        self.boot_alone()?;
+        if self.lab.settings.kubernetes.is_some() { self.join_cluster() } else { Ok(()) }
+    }
+
+    /// Starts it but for what needs a cluster.
+    pub(crate) fn boot_alone(&self) -> Result<()> {
         self.machine.stop()?;
-        self.machine.start(&self.lab.root, self.lab.settings.cgroups, Some(&self.client))?;
+        self.machine.start(&self.lab.settings, Some(&self.client))?;
         network::connect_node(&self.client, &self.machine, self.name, self.lab.settings.mtu)?;
         network::shape(&self.machine, self.lab.settings.link)?;
         self.install_programs()?;
@@ -146,10 +144,18 @@ impl Node {
         containerd::configure(self, &pause.reference, &self.install_runtime()?, self.lab.settings.mtu)?;
         containerd::start(self)?;
         containerd::ensure_image(self, &pause)?;
+        if self.lab.settings.kubernetes.is_some() {
+            kubernetes::import_images(self)?;
+        }
         if self.lab.settings.agents == Agents::Running && self.path(BIN)?.join("transship").exists() {
             self.start_agent(&[])?;
         }
         self.machine.mark_ready()
+    }
+
+    /// Sees that its kubelet and kube-proxy run.
+    pub(crate) fn join_cluster(&self) -> Result<()> {
+        kubernetes::join(self, &self.lab.folder)
     }
 
     /// Installs what runs its containers and returns what containerd has to call: transship's wrapper where it is
@@ -178,50 +184,6 @@ impl Node {
         self.install(&there)?;
         let identities = lab::identities(&self.lab.folder);
         if identities.exists() { self.install_identity(&identities) } else { Ok(()) }
-    }
-
-    /// Copies programs of the host into the node's /usr/local/bin. A running one is replaced, not changed.
-    pub fn install(&self, programs: &[PathBuf]) -> Result<()> {
-        for program in programs {
-            let name = program.file_name().unwrap_or_default();
-            let target = self.path(BIN)?.join(name);
-            let fresh = target.with_extension("fresh");
-            fs::copy(program, &fresh).at("copy", program)?;
-            fs::rename(&fresh, &target).at("replace", &target)?;
-        }
-        Ok(())
-    }
-
-    /// Starts a program that goes on when this process ends. Its output is appended to /var/log/NAME.log.
-    pub fn start_daemon(&self, name: &str, call: &[&str]) -> Result<()> {
-        let start = ["sh", "-c", DAEMON, "daemon", name];
-        self.run(&[&start, call].concat()).map(drop)
-    }
-
-    /// Sends SIGKILL to a program that [`start_daemon`](Self::start_daemon) started, not to what it has started in
-    /// turn, and returns when it is gone.
-    pub fn kill_daemon(&self, name: &str) -> Result<()> {
-        let path = self.path(format!("/run/{name}.pid"))?;
-        let pid = fs::read_to_string(&path).at("read", &path)?;
-        self.run(&["kill", "-KILL", pid.trim()])?;
-        let process = self.path("/proc")?.join(pid.trim());
-        wait::until(&format!("the end of {name} on node {}", self.name), Duration::from_secs(10), || {
-            Ok((!process.exists()).then_some(()))
-        })
-    }
-
-    /// What a daemon has said so far.
-    pub fn log(&self, name: &str) -> Result<String> {
-        let path = self.path(format!("/var/log/{name}.log"))?;
-        fs::read_to_string(&path).at("read", path)
-    }
-
-    /// The last lines of a daemon's log added to an error that it may explain.
-    pub(crate) fn with_log(&self, error: LabError, name: &str) -> LabError {
-        let log = self.log(name).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        let tail = lines[lines.len().saturating_sub(10)..].join("\n");
-        LabError::Broken(format!("{error}\nlast lines of {name}'s log on node {}:\n{tail}", self.name))
     }
 
     /// Loads an image, in place of what the node has under its name.
@@ -258,7 +220,7 @@ impl Node {
         Ok(workload.sandbox())
     }
 
-    fn builtin(&self, name: &str) -> Result<Image> {
+    pub(crate) fn builtin(&self, name: &str) -> Result<Image> {
         Image::builtin(name, &self.lab.dirs, &self.lab.root, &self.lab.settings.programs)
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::Agents;
 use crate::cgroup::CgroupVersion;
 use crate::error::{At, LabError, Result};
+use crate::kubernetes::Cluster;
 use crate::network::Link;
 
 const FILE: &str = "lab.json";
@@ -29,6 +30,8 @@ pub struct LabOptions {
     pub programs: PathBuf,
     /// Whether transship's agents are started. Default: yes.
     pub agents: Agents,
+    /// Whether the nodes are a cluster's. Default: no.
+    pub cluster: Cluster,
 }
 
 /// The environment variable that names the folder of programs to a test or a benchmark.
@@ -54,6 +57,7 @@ impl LabOptions {
             cgroups: None,
             programs: programs.into(),
             agents: Agents::Running,
+            cluster: Cluster::None,
         }
     }
 
@@ -71,24 +75,33 @@ pub(crate) struct Settings {
     pub cgroups: CgroupVersion,
     pub programs: PathBuf,
     pub agents: Agents,
+    /// The program that is all of Kubernetes, where the nodes are a cluster's.
+    pub kubernetes: Option<PathBuf>,
 }
 
 impl Settings {
     /// What a fresh lab is made with.
-    pub(crate) fn new(options: &LabOptions, root: &Path, host: CgroupVersion) -> Self {
+    pub(crate) fn new(
+        options: &LabOptions,
+        root: &Path,
+        kubernetes: Option<PathBuf>,
+        cgroups: CgroupVersion,
+    ) -> Self {
         Settings {
             root: root.to_owned(),
             link: options.link,
             mtu: options.mtu,
-            cgroups: options.cgroups.unwrap_or(host),
+            cgroups,
             programs: options.programs.clone(),
             agents: options.agents,
+            kubernetes,
         }
     }
 
     /// These with what of `options` a running lab can take on. Fails on what it can't.
     pub(crate) fn changed(&self, options: &LabOptions) -> Result<Self> {
-        let asked = Settings::new(options, &self.root, self.cgroups);
+        let cgroups = options.cgroups.unwrap_or(self.cgroups);
+        let asked = Settings::new(options, &self.root, self.kubernetes.clone(), cgroups);
         let different = |what, is: String, asked: String| {
             Err(LabError::Different { name: options.name.clone(), what, is, asked })
         };
@@ -98,7 +111,15 @@ impl Settings {
         if self.cgroups != asked.cgroups {
             return different("cgroup version", self.cgroups.to_string(), asked.cgroups.to_string());
         }
+        let cluster = self.cluster();
+        if cluster != options.cluster {
+            return different("cluster", cluster.to_string(), options.cluster.to_string());
+        }
         Ok(asked)
+    }
+
+    fn cluster(&self) -> Cluster {
+        self.kubernetes.as_ref().map_or(Cluster::None, |_| Cluster::Kubernetes)
     }
 
     pub(crate) fn read(folder: &Path, lab: &str) -> Result<Self> {
@@ -133,7 +154,7 @@ mod tests {
     #[test]
     fn a_running_lab_takes_another_link_but_no_other_mtu() {
         let options = LabOptions::new("x", "/programs");
-        let settings = Settings::new(&options, Path::new("/root-1"), CgroupVersion::V1);
+        let settings = Settings::new(&options, Path::new("/root-1"), None, CgroupVersion::V1);
         let link = Link { rate: "1gbit".parse().ok(), latency: None };
         let changed = settings.changed(&LabOptions { link, ..options.clone() }).unwrap();
         assert_eq!(changed.link, link);
@@ -143,6 +164,8 @@ mod tests {
             error.to_string(),
             "lab `x` is up with MTU 1500, not 9000; `cargo xtask lab down --name x` first"
         );
+        let cluster = LabOptions { cluster: Cluster::Kubernetes, ..options.clone() };
+        assert!(settings.changed(&cluster).unwrap_err().to_string().contains("is up with cluster none"));
         assert!(settings.changed(&LabOptions { cgroups: Some(CgroupVersion::V2), ..options }).is_err());
     }
 

@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use transship_lab::{CgroupVersion, Lab, LabOptions, Link, NodeName, Rate, Workload};
+use transship_lab::{API_SERVER, CgroupVersion, Cluster, Lab, LabOptions, Link, NodeName, Rate, Workload};
 
 use crate::build;
 
@@ -58,6 +58,14 @@ pub enum Task {
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// Run kubectl on the cluster of a lab, for example `lab kubectl -- get pods -o wide`.
+    Kubectl {
+        #[command(flatten)]
+        lab: Name,
+        /// kubectl's arguments; files are this machine's.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// What is up.
     Status,
     /// Take a lab down and remove all it has left, also what a crash has left of it.
@@ -80,6 +88,9 @@ pub struct Up {
     /// Which cgroup version the nodes see, v1 or v2; this machine's own when not given.
     #[arg(long)]
     cgroup: Option<CgroupVersion>,
+    /// Make the nodes those of a Kubernetes cluster, which is built the first time. `lab kubectl` speaks to it.
+    #[arg(long)]
+    kubernetes: bool,
     /// Take the static programs from this folder instead of building them.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -97,6 +108,10 @@ pub fn run(task: Task) -> Result<ExitCode> {
             println!("{} {}", container.id, container.address);
         }
         Task::Shell { machine, lab, command } => return shell(&Lab::open(&lab.lab)?, &machine, command),
+        Task::Kubectl { lab, arguments } => {
+            let ended = Lab::open(&lab.lab)?.kubernetes()?.kubectl_here(&arguments)?;
+            return Ok(exit_code(ended));
+        }
         Task::Status => status()?,
         Task::Down(lab) => Lab::take_down(&lab.lab)?,
     }
@@ -109,6 +124,7 @@ fn bring_up(up: Up) -> Result<()> {
         link: Link { rate: up.link, latency: up.latency },
         mtu: up.mtu,
         cgroups: up.cgroup,
+        cluster: if up.kubernetes { Cluster::Kubernetes } else { Cluster::None },
         ..LabOptions::new(&up.lab.lab, programs)
     };
     describe(&Lab::up(&options)?)
@@ -121,6 +137,9 @@ fn describe(lab: &Lab) -> Result<()> {
             if node.is_running()? { format!("up, init is {}", node.pid()?) } else { "down".to_owned() };
         let name = node.name();
         text += &format!("  node {name}  {}  Pods {}  {state}\n", name.address(), name.pod_network());
+    }
+    if lab.kubernetes().is_ok() {
+        text += &format!("  Kubernetes  {API_SERVER}  `cargo xtask lab kubectl` reaches it\n");
     }
     let versions = lab.root().versions()?;
     text += &format!("  {}\n", versions.lines().collect::<Vec<_>>().join(", "));
@@ -140,9 +159,13 @@ fn shell(lab: &Lab, machine: &str, mut call: Vec<String>) -> Result<ExitCode> {
         command.env("TERM", terminal);
     }
     let status = command.args(&call[1..]).stdin(Stdio::inherit()).status().context("start the command")?;
-    // A program that a signal ended has no code; a shell would say 128 + the signal.
+    Ok(exit_code(status))
+}
+
+/// A program that a signal ended has no code; a shell would say 128 + the signal.
+fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| Some(128 + status.signal()?));
-    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn status() -> Result<()> {

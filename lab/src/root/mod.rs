@@ -55,7 +55,7 @@ impl Root {
             eprintln!("making the nodes' root file system in {} (once, a minute or two)", path.display());
             let unfinished = path.with_extension("unfinished");
             dirs::remove_tree(&unfinished)?;
-            debootstrap(&unfinished)?;
+            debootstrap(&unfinished, PACKAGES)?;
             fs::rename(&unfinished, &path).at("rename", &unfinished)?;
         }
         Ok(Root { path })
@@ -86,7 +86,8 @@ impl Root {
     }
 }
 
-fn debootstrap(target: &Path) -> Result<()> {
+/// Makes a small Debian with these packages in a folder.
+pub(crate) fn debootstrap(target: &Path, packages: &[&str]) -> Result<()> {
     host::ensure_program("debootstrap", "debootstrap")?;
     let mirror = mirror::of_this_host()?;
     if mirror.is_none() {
@@ -96,7 +97,7 @@ fn debootstrap(target: &Path) -> Result<()> {
     }
     let mut command = Command::new("debootstrap");
     command.env("PATH", crate::PATH).env("LC_ALL", "C").args(["--variant=minbase", "--include"]);
-    command.arg(PACKAGES.join(",")).arg(SUITE).arg(target);
+    command.arg(packages.join(",")).arg(SUITE).arg(target);
     // An older debootstrap doesn't know the suite's name; all newer suites share sid's script.
     let scripts = Path::new("/usr/share/debootstrap/scripts");
     let known = scripts.join(SUITE).exists();
