@@ -1,8 +1,10 @@
 //! What users see in the cluster: `PodMigration`, group transship.io, version v1alpha1.
 
+mod node;
 mod spec;
 mod status;
 
+pub use node::{NodeReport, Problem};
 pub use spec::{Capture, PodMigration, PodMigrationSpec, PodReference};
 pub use status::{
     Bytes, Candidate, ConditionType, Phase, PodMigrationStatus, SourceStatus, TargetStatus, condition,
@@ -22,3 +24,6 @@ pub const RESUMED_GATE: &str = "transship.io/resumed";
 pub const FINALIZER: &str = "transship.io/migration";
 /// Who has written, in `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "transship-coordinator";
+/// The ConfigMap in the coordinator's namespace that says what each node can do: a [`NodeReport`] as JSON by each node's
+/// name.
+pub const NODES: &str = "transship-nodes";

@@ -61,7 +61,8 @@ pub struct PodMigrationSpec {
     #[serde(default = "freeze_budget")]
     #[schemars(extend("pattern" = DURATION))]
     pub freeze_budget: Duration,
-    /// How long the whole may take before it is given up, as long as nothing is decided.
+    /// How long the whole may take before it is given up, as long as nothing is decided. The wait for a turn doesn't
+    /// count.
     #[serde(default = "timeout")]
     #[schemars(extend("pattern" = DURATION))]
     pub timeout: Duration,

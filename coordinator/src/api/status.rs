@@ -154,11 +154,13 @@ pub struct Bytes {
 pub enum ConditionType {
     /// Both nodes have agreed; or refused, with the reason.
     Preflighted,
-    /// The source's agent has been told to begin.
+    /// `True`: it waits for its turn, for the limit that the reason names. `False`: it has had it.
+    Queued,
+    /// The source's agent has been told to begin. `Unknown`: it was asked and hasn't answered.
     Begun,
     /// The target's agent expects the target Pod, which may go to its node.
     Prepared,
-    /// The decision: `True` lets the target live.
+    /// The decision: `True` lets the target live, `False` the source. `Unknown`: nobody is left who knows.
     Released,
     /// The target Pod is ready and belongs to its owner.
     HandedOver,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, Taint, Toleration};
 use kube::ResourceExt;
+use transship_proto::mismatches;
 use transship_proto::v1::NodeFacts;
 
 use super::quantity::{Amounts, add, thousandths};
@@ -12,6 +13,11 @@ use crate::target::Refusal;
 
 /// The first reason against `site`, if there is one. `here` is the Pod's own node, `source` what its agent says.
 pub fn rejection(wish: &Wish<'_>, here: &str, source: Option<&NodeFacts>, site: &Site) -> Option<Refusal> {
+    by_cluster(wish, here, site).or_else(|| no_agent(source, site))
+}
+
+/// The first reason against `site` that is seen without asking its agent.
+pub fn by_cluster(wish: &Wish<'_>, here: &str, site: &Site) -> Option<Refusal> {
     if site.node.name_any() == here {
         return refused("SameNode", "the Pod is there already");
     }
@@ -19,7 +25,6 @@ pub fn rejection(wish: &Wish<'_>, here: &str, source: Option<&NodeFacts>, site: 
         .or_else(|| unwanted(wish, &site.node))
         .or_else(|| tainted(wish.pod, &site.node))
         .or_else(|| full(wish.pod, site))
-        .or_else(|| no_agent(source, site))
 }
 
 fn refused(reason: &str, message: impl Into<String>) -> Option<Refusal> {
@@ -112,31 +117,8 @@ fn no_agent(source: Option<&NodeFacts>, site: &Site) -> Option<Refusal> {
     if let Some(first) = agent.no_restore.first() {
         return Some(first.clone());
     }
-    let (source, target) = (source?, &agent.facts);
-    if source.architecture != target.architecture {
-        return refused(
-            "ArchMismatch",
-            format!("it is {}, the source is {}", target.architecture, source.architecture),
-        );
-    }
-    if source.cgroup_version != target.cgroup_version {
-        let what = format!("it has cgroup v{}, the source v{}", target.cgroup_version, source.cgroup_version);
-        return refused("CgroupMismatch", what);
-    }
-    if source.runtime != target.runtime {
-        return refused(
-            "RuntimeMismatch",
-            format!("it runs {}, the source {}", target.runtime, source.runtime),
-        );
-    }
-    let lacking: Vec<_> =
-        source.cpu_flags.iter().filter(|flag| !target.cpu_flags.contains(flag)).map(String::as_str).collect();
-    (!lacking.is_empty()).then(|| {
-        Refusal::new(
-            "CpuMismatch",
-            format!("its processor lacks {}, which the source's has", lacking.join(", ")),
-        )
-    })
+    let first = mismatches(source?, &agent.facts).into_iter().next()?;
+    Some(Refusal::from(first))
 }
 
 /// What the node has for Pods.

@@ -57,14 +57,13 @@ pub struct Choice {
 
 /// Chooses among `sites`, of which one is the Pod's own node.
 pub fn choose(wish: &Wish<'_>, sites: &[Site]) -> Choice {
-    let here = wish.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    let here = here(wish);
     let source = sites.iter().find(|site| site.node.name_any() == here);
     let facts = source.and_then(|site| site.agent.as_ref().ok()).map(|report| &report.facts);
 
     let mut choice = Choice::default();
     let mut best: Option<(score::Score, String)> = None;
-    let asked = |site: &&Site| wish.target_node.is_none_or(|only| site.node.name_any() == only);
-    for site in sites.iter().filter(asked) {
+    for site in sites.iter().filter(|site| is_wanted(wish, site)) {
         let name = site.node.name_any();
         match filter::rejection(wish, here, facts, site) {
             Some(refusal) => {
@@ -90,6 +89,20 @@ pub fn choose(wish: &Wish<'_>, sites: &[Site]) -> Choice {
     choice.rejected.sort_by(|a, b| a.node.cmp(&b.node));
     choice.node = best.map(|(_, name)| name);
     choice
+}
+
+/// Whether a site's agent has anything to say: it is the source's, or nothing else speaks against its node.
+pub fn worth_asking(wish: &Wish<'_>, site: &Site) -> bool {
+    let here = here(wish);
+    site.node.name_any() == here || (is_wanted(wish, site) && filter::by_cluster(wish, here, site).is_none())
+}
+
+fn here<'a>(wish: &Wish<'a>) -> &'a str {
+    wish.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
+}
+
+fn is_wanted(wish: &Wish<'_>, site: &Site) -> bool {
+    wish.target_node.is_none_or(|only| site.node.name_any() == only)
 }
 
 /// The refusal of a migration for which no node was found.

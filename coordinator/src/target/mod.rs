@@ -11,8 +11,9 @@ mod refuse;
 pub use build::{Mark, build};
 pub use compare::{Difference, differences};
 pub use name::name;
-pub use owner::{Owner, adoption, release};
+pub use owner::{Owner, adoption, is_adopted, release};
 pub use refuse::refusal;
+use transship_proto::Fault;
 
 /// Why something is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,5 +29,11 @@ impl Refusal {
     /// A refusal of that reason.
     pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason: reason.into(), message: message.into() }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::new(fault.reason.as_ref(), fault.message)
     }
 }

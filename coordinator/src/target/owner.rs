@@ -94,6 +94,13 @@ pub fn adoption(source: &Pod, target: &Pod) -> Value {
     }})
 }
 
+/// Whether the target is its owner's already. A source that nobody owns (any more) has nothing to pass on.
+pub fn is_adopted(source: &Pod, target: &Pod) -> bool {
+    let references = |pod: &Pod| pod.metadata.owner_references.clone().unwrap_or_default();
+    let theirs = references(target);
+    references(source).iter().all(|owner| theirs.iter().any(|other| other.uid == owner.uid))
+}
+
 /// A merge patch after which the source counts for nobody, where its controller would take its end for a failure.
 pub fn release(source: &Pod) -> Option<Value> {
     if Owner::of(source) != Owner::Job {
@@ -139,6 +146,8 @@ mod tests {
         assert_eq!(patch["metadata"]["labels"], json!({"pod-template-hash": "h"}));
         assert_eq!(patch["metadata"]["ownerReferences"][0]["uid"], "o-1");
         assert_eq!(release(&owned("apps/v1", "ReplicaSet")), None);
+        assert!(!is_adopted(&owned("apps/v1", "ReplicaSet"), &target()));
+        assert!(is_adopted(&target(), &target()), "nobody's");
     }
 
     #[test]
