@@ -8,13 +8,15 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// What a lab needs, by the package and the profile that it is built with.
-const PROGRAMS: [(&str, &str, &[&str]); 3] = [
+const PROGRAMS: [(&str, &str, &[&str]); 5] = [
     ("transship-cli", "release", &["transship"]),
     ("transship-runtime", "boring", &["transship-runtime", "transship-watchdog"]),
+    ("transship-coordinator", "release", &["transship-coordinator"]),
+    ("transship-kubectl", "release", &["kubectl-migrate"]),
     (
         "transship-workloads",
         "release",
-        &["pause", "counter", "witness", "witness-collector", "dirty", "processes"],
+        &["pause", "counter", "witness", "witness-collector", "dirty", "processes", "pair"],
     ),
 ];
 

@@ -3,7 +3,7 @@
 mod libtest;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -20,6 +20,8 @@ enum Suite {
     Sim,
     /// Real migrations between the nodes of a lab. Needs root.
     Lab,
+    /// Real migrations between the kubelets of a cluster in a lab. Needs root.
+    Kubernetes,
 }
 
 #[derive(Args)]
@@ -37,9 +39,13 @@ pub struct Options {
 /// How many cases each simulation tries, by the variable that it asks; ten times and more of what `unit` tries.
 const SIMULATED: [(&str, &str); 2] = [("TRANSSHIP_SIM_SEEDS", "50000"), ("PROPTEST_CASES", "10000")];
 
+/// How the names of scenarios begin that need a cluster, and of those that need none.
+const CLUSTERED: &str = "kubernetes::";
+const HOSTED: [&str; 2] = ["v1::", "v2::"];
+
 pub fn run(options: &Options) -> Result<ExitCode> {
     let mut totals = Totals::default();
-    for suite in [Suite::Unit, Suite::Sim, Suite::Lab] {
+    for suite in [Suite::Unit, Suite::Sim, Suite::Lab, Suite::Kubernetes] {
         if options.suite.is_none_or(|only| only == suite) {
             totals.add(run_suite(suite, options.filter.as_deref())?);
         }
@@ -73,11 +79,15 @@ fn run_suite(suite: Suite, filter: Option<&str>) -> Result<Totals> {
             cargo
         }
         Suite::Lab => {
-            eprintln!("lab: building transship and its test programs");
-            let programs = build::programs()?;
-            let mut tests = std::process::Command::new(build::lab_tests()?);
-            tests.env(transship_lab::PROGRAMS_VARIABLE, programs);
+            let mut tests = in_lab("lab")?;
             eprintln!("lab: migrations between real nodes");
+            tests.args(["--skip", CLUSTERED]);
+            tests
+        }
+        Suite::Kubernetes => {
+            let mut tests = in_lab("kubernetes")?;
+            eprintln!("kubernetes: migrations between real kubelets");
+            tests.args(HOSTED.iter().flat_map(|prefix| ["--skip", prefix]));
             tests
         }
     };
@@ -85,6 +95,15 @@ fn run_suite(suite: Suite, filter: Option<&str>) -> Result<Totals> {
         command.arg(filter);
     }
     // Scenarios are few and take seconds each.
-    let least = if suite == Suite::Lab { Seen::Routine } else { Seen::News };
+    let least = if matches!(suite, Suite::Lab | Suite::Kubernetes) { Seen::Routine } else { Seen::News };
     libtest::run(&mut command, least)
+}
+
+/// The program that has both suites that need a lab.
+fn in_lab(suite: &str) -> Result<Command> {
+    eprintln!("{suite}: building transship and its test programs");
+    let programs = build::programs()?;
+    let mut tests = Command::new(build::lab_tests()?);
+    tests.env(transship_lab::PROGRAMS_VARIABLE, programs);
+    Ok(tests)
 }

@@ -5,8 +5,11 @@
 //! fails leaves it to nobody. What a scenario asserts rests on [`evidence`], the workload's own, and after each one
 //! the nodes must bear the same [`footprint`] as before the first.
 
+mod coordinator;
 mod evidence;
 mod footprint;
+mod kubelet;
+mod kubernetes;
 mod node;
 mod scenario;
 mod stage;
@@ -27,6 +30,6 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let stages = [CgroupVersion::V1, CgroupVersion::V2].map(|version| Arc::new(Stage::new(version)));
     let trials = stages.iter().flat_map(|stage| suite::all().into_iter().map(|one| stage.trial(one)));
-    let trials: Vec<Trial> = trials.collect();
+    let trials: Vec<Trial> = trials.chain(kubernetes::trials()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

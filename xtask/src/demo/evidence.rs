@@ -48,6 +48,15 @@ impl Evidence {
         })
     }
 
+    /// Of one list that was carried along: what was counted before and after the longest pause.
+    pub fn of_one(counts: &[Count]) -> Result<Self> {
+        let pauses = counts.windows(2).map(|pair| pair[1].at_ms - pair[0].at_ms);
+        let (longest, _) =
+            pauses.enumerate().max_by_key(|(_, pause)| *pause).context("no two counts are there")?;
+        let (before, after) = counts.split_at(longest + 1);
+        Self::of(before, after)
+    }
+
     /// Nothing lost, nothing twice.
     pub fn is_seamless(&self) -> bool {
         self.lost == 0 && self.repeated == 0
@@ -71,18 +80,21 @@ pub fn counts(node: &Node) -> Result<Vec<Count>> {
     for pod in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
         let log = pod?.path().join("main/0.log");
         let text = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
-        counts.extend(text.lines().filter_map(count));
+        counts.extend(text.lines().filter_map(logged));
     }
     Ok(counts)
 }
 
 /// A line of a CRI log, `TIME stdout F NUMBER MONOTONIC_MS REALTIME_MS`.
-fn count(line: &str) -> Option<Count> {
-    let mut words = line.split(' ').skip(1);
-    if words.next()? != "stdout" {
-        return None;
-    }
-    let number = words.nth(1)?.parse().ok()?;
+fn logged(line: &str) -> Option<Count> {
+    let mut words = line.splitn(4, ' ').skip(1);
+    (words.next()? == "stdout").then(|| count(words.nth(1)?))?
+}
+
+/// A line that the counter writes, `NUMBER MONOTONIC_MS REALTIME_MS`.
+pub fn count(line: &str) -> Option<Count> {
+    let mut words = line.split(' ');
+    let number = words.next()?.parse().ok()?;
     Some(Count { number, at_ms: words.nth(1)?.parse().ok()? })
 }
 
@@ -97,8 +109,8 @@ mod tests {
     #[test]
     fn a_line_of_the_log_is_read() {
         let line = "2026-11-25T04:16:06.461529405Z stdout F 165 2887309 1795580166461";
-        assert_eq!(count(line), Some(Count { number: 165, at_ms: 1_795_580_166_461 }));
-        assert_eq!(count("2026-11-25T04:16:06.4Z stderr F 165 2887309 1795580166461"), None);
+        assert_eq!(logged(line), Some(Count { number: 165, at_ms: 1_795_580_166_461 }));
+        assert_eq!(logged("2026-11-25T04:16:06.4Z stderr F 165 2887309 1795580166461"), None);
     }
 
     #[test]
@@ -106,6 +118,16 @@ mod tests {
         let evidence = Evidence::of(&counts(1..=57), &counts(58..80)).unwrap();
         assert!(evidence.is_seamless());
         assert_eq!((evidence.last_on_source, evidence.first_on_target, evidence.gap_ms), (57, 58, 10));
+    }
+
+    #[test]
+    fn a_list_that_was_carried_along_is_split_at_its_longest_pause() {
+        let mut both = counts(1..=57);
+        both.extend((58..80).map(|number| Count { number, at_ms: number as i64 * 10 + 300 }));
+        let evidence = Evidence::of_one(&both).unwrap();
+        assert!(evidence.is_seamless());
+        assert_eq!((evidence.last_on_source, evidence.first_on_target, evidence.gap_ms), (57, 58, 310));
+        assert_eq!(count("165 2887309 1795580166461"), Some(Count { number: 165, at_ms: 1_795_580_166_461 }));
     }
 
     #[test]
