@@ -187,11 +187,26 @@ impl Hierarchy {
                     fs::write(folder.join(file), value).at("write", folder.join(file))?;
                 }
             }
+            share_real_time(&parent, &folder);
             if self.version == CgroupVersion::V2 {
                 delegate(&parent)?;
             }
         }
         Ok(folder)
+    }
+}
+
+/// On a real node its own services may run in real time. Where each cgroup has time of its own for that (a kernel with
+/// CONFIG_RT_GROUP_SCHED), a new one has none. One that can't have it goes without.
+fn share_real_time(parent: &Path, folder: &Path) {
+    const FILE: &str = "cpu.rt_runtime_us";
+    /// So many machines a lab may have, and so many labs a host.
+    const SHARES: u32 = 6;
+    let whole = fs::read_to_string(parent.join(FILE)).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if let Some(whole) = whole
+        && fs::read_to_string(folder.join(FILE)).is_ok_and(|text| text.trim() == "0")
+    {
+        fs::write(folder.join(FILE), (whole / SHARES).to_string()).ok();
     }
 }
 
