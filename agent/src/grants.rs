@@ -42,6 +42,11 @@ impl Judge {
         Ok(Self { grant, reference })
     }
 
+    /// Where in the hierarchies the container's cgroup is.
+    pub fn cgroup(&self) -> String {
+        self.grant.cgroup()
+    }
+
     /// Refuses tasks that may do more than the bundle grants.
     pub fn tasks(&self, pids: &[u32]) -> Result<(), Fault> {
         self.judge("the container's tasks", claims_of_processes(pids).map_err(|error| chain(&error)))

@@ -130,6 +130,22 @@ impl Cgroup {
         Self::at(path)
     }
 
+    /// Where the cgroup of that path in the hierarchy (`/kubepods/…`) has its folder, if it is there, where cgroups are
+    /// mounted at `mounts` (`/sys/fs/cgroup`).
+    ///
+    /// # Errors
+    /// [`FindError::NotMounted`]; [`FindError::NotFreezable`] for a path that is none.
+    pub fn folder(mounts: &Path, path: &str) -> Result<PathBuf, FindError> {
+        let folder = hierarchy(mounts)?.0.join(path.trim_start_matches('/'));
+        let inside =
+            Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::RootDir));
+        if inside && !path.trim_matches('/').is_empty() {
+            Ok(folder)
+        } else {
+            Err(FindError::NotFreezable(folder))
+        }
+    }
+
     /// The cgroup whose folder is `path`.
     ///
     /// # Errors

@@ -70,8 +70,9 @@ impl Cgroup {
     pub fn kill(&self, within: Duration) -> Result<(), KillError> {
         let ends = Instant::now() + within;
         loop {
-            // Again in each round: what isn't frozen may have forked meanwhile.
-            for pid in self.listed()? {
+            // Again in each round: what isn't frozen may have forked meanwhile. The youngest first: a CRIU at work here
+            // lets go of those that it restores when it dies, and they shall not run then.
+            for pid in self.listed()?.into_iter().rev() {
                 kill_one(pid)?;
             }
             if self.version() == Version::V1 {

@@ -22,13 +22,68 @@ pub struct TaskGroup {
     pub resident: u64,
 }
 
+/// Whether a process does what it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stillness {
+    /// It may run code of its own.
+    Runs,
+    /// It has been told to stop, and runs none any more.
+    Stopping,
+    /// All its threads are stopped, or it has ended.
+    Still,
+}
+
+/// SIGSTOP in the masks of `/proc/PID/status`.
+const STOP: u64 = 1 << (19 - 1);
+
+/// How still a process is.
+pub fn stillness(pid: u32) -> ProcResult<Stillness> {
+    match look_at_threads(pid) {
+        Err(error) if is_gone(&error) => Ok(Stillness::Still),
+        looked => looked,
+    }
+}
+
+fn look_at_threads(pid: u32) -> ProcResult<Stillness> {
+    let process = Process::new(pid.cast_signed())?;
+    // First the signal and then the threads: the kernel takes SIGSTOP off the list and stops the thread that takes it
+    // in one (do_signal_stop), so that a stop under way is seen in the one or in the other.
+    let status = process.status()?;
+    let told = (status.sigpnd | status.shdpnd) & STOP != 0;
+    let (mut stopped, mut others) = (0, 0);
+    for thread in process.tasks()? {
+        match thread.and_then(|thread| thread.stat()) {
+            Ok(stat) if stat.state == 'T' => stopped += 1,
+            Ok(stat) if matches!(stat.state, 'Z' | 'X') => {}
+            Ok(_) => others += 1,
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(match (others, stopped) {
+        (0, _) => Stillness::Still,
+        (_, 1..) => Stillness::Stopping,
+        _ if told => Stillness::Stopping,
+        _ => Stillness::Runs,
+    })
+}
+
+/// Files in `/proc` of a process that has ended are missing, or fail to be read if they were open by then.
+pub fn is_gone(error: &ProcError) -> bool {
+    match error {
+        ProcError::NotFound(_) => true,
+        ProcError::Io(error, _) => error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()),
+        _ => false,
+    }
+}
+
 /// Looks at those processes; ones that are gone are left out.
 pub fn look(pids: impl IntoIterator<Item = u32>) -> ProcResult<Vec<TaskGroup>> {
     let mut found = Vec::new();
     for pid in pids {
         match Process::new(pid.cast_signed()).and_then(|process| process.status()) {
             Ok(status) => found.push(task_group(pid, status)),
-            Err(ProcError::NotFound(_)) => {}
+            Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -71,6 +126,24 @@ mod tests {
 
     fn group(pid: u32, parent: u32) -> TaskGroup {
         TaskGroup { pid, parent, state: 'S', tracer: 0, name: "x".into(), resident: 0 }
+    }
+
+    #[test]
+    fn a_process_that_was_told_to_stop_is_no_longer_one_that_runs() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let id = rustix::process::Pid::from_child(&child);
+        assert_eq!(stillness(child.id()).unwrap(), Stillness::Runs);
+        for _ in 0..200 {
+            rustix::process::kill_process(id, rustix::process::Signal::STOP).unwrap();
+            // At whatever point of its way to a stop it is.
+            assert_ne!(stillness(child.id()).unwrap(), Stillness::Runs);
+            rustix::process::waitpid(Some(id), rustix::process::WaitOptions::UNTRACED).unwrap();
+            assert_eq!(stillness(child.id()).unwrap(), Stillness::Still);
+            rustix::process::kill_process(id, rustix::process::Signal::CONT).unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(stillness(child.id()).unwrap(), Stillness::Still);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use transship_proto::{Fault, Reason};
 use super::arrival::AtWork;
 use super::assemble::work_folder;
 use crate::grants::Judge;
-use crate::host::{CGROUPS, Exit, blocking, criu_fault, host_cgroup, process};
+use crate::host::process::{Stillness, stillness};
+use crate::host::{CGROUPS, Exit, blocking, criu_fault, host_cgroup};
 use crate::node::Node;
 use crate::runtime::{OciRuntime, container_pid};
 
@@ -68,14 +69,29 @@ async fn held_tasks(arrival: &AtWork, request: &Request) -> Result<(Cgroup, Exit
     let exit = Exit::of(pid)?;
     let cgroup = Cgroup::of_pid(pid, CGROUPS.as_ref()).map_err(|error| failed(error.to_string()))?;
     let pids = cgroup.processes().map_err(|error| failed(error.to_string()))?;
-    let groups = process::look(pids).map_err(|error| failed(error.to_string()))?;
-    match groups.iter().find(|group| !matches!(group.state, 'T' | 'Z')) {
-        Some(moving) => Err(failed(format!(
-            "process {} ({}) isn't held, it is in state {}",
-            moving.pid, moving.name, moving.state
-        ))),
-        None if groups.is_empty() => Err(failed(format!("container {id} has no process"))),
-        None => Ok((cgroup, exit)),
+    if pids.is_empty() {
+        return Err(failed(format!("container {id} has no process")));
+    }
+    let stopped = async {
+        for pid in pids {
+            still(pid).await?;
+        }
+        Ok(())
+    };
+    let late = |_| Err(failed(format!("the tasks of container {id} don't stop within {RUNNING:?}")));
+    tokio::time::timeout(RUNNING, stopped).await.unwrap_or_else(late)?;
+    Ok((cgroup, exit))
+}
+
+/// Returns when that process stands still; on a busy machine it may take its time to stop.
+async fn still(pid: u32) -> Result<(), Fault> {
+    let failed = |what: String| Fault::new(Reason::RestoreFailed, what);
+    loop {
+        match stillness(pid).map_err(|error| failed(error.to_string()))? {
+            Stillness::Still => return Ok(()),
+            Stillness::Stopping => tokio::time::sleep(TICK).await,
+            Stillness::Runs => return Err(failed(format!("process {pid} isn't held, it may run"))),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod hold;
 mod prepare;
 mod receive;
 mod recover;
+mod restore_watch;
 mod wrapper;
 
 pub use arrival::{Arrival, Arrivals};

@@ -15,7 +15,9 @@ use super::arrival::AtWork;
 use super::assemble::assemble;
 use super::drive::failure;
 use super::hold::hold;
+use super::restore_watch::RestoreWatch;
 use crate::faults;
+use crate::grants::Judge;
 use crate::host::{Exit, failed};
 use crate::node::Node;
 
@@ -139,8 +141,22 @@ async fn restored(
     stream: &mut UnixStream,
 ) -> Result<Exit, Fault> {
     let (how, judge) = assemble(arrival, request).await?;
+    let number = arrival.plan.container(&request.container)?.0;
+    let watch = RestoreWatch::begin(&arrival.restore_cgroup(number)?, &judge.cgroup())?;
     info!(migration = %arrival.plan.migration, container = request.container, "everything is in its place; the runtime restores");
     reply(stream, &Reply::Restore(how)).await?;
+    let held = ended_and_held(node, arrival, request, judge, stream).await;
+    // Not before that: nobody else sees to what a CRIU lets go of. And not later: what is held is let run one day.
+    watch.end(held).await
+}
+
+async fn ended_and_held(
+    node: &Arc<Node>,
+    arrival: &Arc<AtWork>,
+    request: &Request,
+    judge: Judge,
+    stream: &mut UnixStream,
+) -> Result<Exit, Fault> {
     // The socket goes with the runtime that the wrapper becomes: its end is the runtime's.
     let mut byte = [0];
     let ended = stream.read(&mut byte).await;

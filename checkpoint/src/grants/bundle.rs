@@ -110,6 +110,11 @@ pub enum GrantError {
 }
 
 impl Grant {
+    /// The path of the container's cgroup in its hierarchies, such as `/kubepods/pod…/ID`.
+    pub fn cgroup(&self) -> String {
+        super::cgroup::path(&self.cgroup)
+    }
+
     /// Reads the bundle in the directory `bundle`, whose root file system is mounted there already.
     ///
     /// Links within the root file system are followed now, as a runtime follows them when it mounts; so this comes

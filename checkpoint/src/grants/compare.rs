@@ -7,8 +7,8 @@ use super::caps::CapSet;
 use super::claim::{Claim, Label, Seccomp, Whose};
 use super::excess::{Beyond, Excess};
 use super::limits::Resource;
+use super::mounts;
 use super::reference::Reference;
-use super::{cgroup, mounts};
 
 /// The AppArmor profile that confines nothing.
 const UNCONFINED: &str = "unconfined";
@@ -128,7 +128,7 @@ fn limits(grant: &Grant, claim: &Claim, reference: &Reference, beyond: &mut Vec<
 
 /// Cgroups, namespaces and label.
 fn places(grant: &Grant, claim: &Claim, reference: &Reference, beyond: &mut Vec<Beyond>) {
-    let granted = cgroup::path(&grant.cgroup);
+    let granted = grant.cgroup();
     for membership in claim.cgroups.iter().filter(|one| reference.holds_cgroup(&one.hierarchy)) {
         if membership.path != granted {
             beyond.push(Beyond::Cgroup {

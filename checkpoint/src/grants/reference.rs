@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::bundle::Grant;
-use super::cgroup;
 use super::claim::{FileId, Namespace};
 use super::limits::Limits;
 use super::live::{self, LiveError};
@@ -29,7 +28,7 @@ impl Reference {
             Limits::from_proc(&live::read(&path)?).ok_or(LiveError::Malformed { path, what: "limit" })?;
         let path = process.join("oom_score_adj");
         let oom_score_adj = live::read(&path)?.trim().parse();
-        let own_cgroup = cgroup::path(&sandbox.cgroup);
+        let own_cgroup = sandbox.cgroup();
         let memberships = live::memberships(&process)?.into_iter();
         let hierarchies: BTreeSet<String> =
             memberships.filter(|one| one.path == own_cgroup).map(|one| one.hierarchy).collect();
