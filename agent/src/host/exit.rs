@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,6 +29,12 @@ impl Exit {
         Ok(Self(Arc::new(process)))
     }
 
+    /// Whether it has ended.
+    pub fn has_come(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(self.0.get_ref(), PollFlags::IN)], Some(&now)) == Ok(1)
+    }
+
     /// Returns when it has ended.
     pub async fn wait(&self) {
         // An error means that the runtime is being shut down: nobody is left to hear of the process.
@@ -46,9 +53,10 @@ mod tests {
         let mut child = tokio::process::Command::new("sleep").arg("60").spawn().unwrap();
         let exit = Exit::of(child.id().unwrap()).unwrap();
         let early = tokio::time::timeout(std::time::Duration::from_millis(20), exit.wait()).await;
-        assert!(early.is_err());
+        assert!(early.is_err() && !exit.has_come());
         child.start_kill().unwrap();
         exit.wait().await;
+        assert!(exit.has_come());
         child.wait().await.unwrap();
     }
 }

@@ -90,6 +90,8 @@ pub struct Migration {
     pub(super) guard: Option<Guard>,
     pub(super) captured: Captured,
     pub(super) criu_log: String,
+    /// At the end a container's first process was gone.
+    pub(super) taken_along: bool,
     /// How it ends, where that was kept.
     pub(super) outcome: Option<v1::Outcome>,
 }
@@ -114,6 +116,7 @@ impl Migration {
             guard: None,
             captured: Captured::default(),
             criu_log: String::new(),
+            taken_along: false,
             outcome: None,
         }
     }
@@ -131,6 +134,7 @@ impl Migration {
         let (migrated, refused, failure) = match self.machine.coming_ending() {
             Ending::Succeeded => (true, false, None),
             Ending::Refused(failure) => (false, true, Some(failure)),
+            Ending::Failed(failure) if self.taken_along => (false, false, Some(ended_too(&failure))),
             Ending::Failed(failure) | Ending::Lost(failure) => (false, false, Some(failure)),
             Ending::Cancelled => (false, false, self.machine.trouble()),
         };
@@ -148,6 +152,21 @@ impl Migration {
             ..v1::Outcome::default()
         })
     }
+}
+
+/// A migration that failed, and whose source doesn't run on: CRIU may take a container along when it is killed.
+fn ended_too(failure: &Failure) -> Failure {
+    let ended = Reason::WorkloadEnded.as_ref();
+    if failure.reason == ended {
+        return failure.clone();
+    }
+    let Failure { reason, message, .. } = failure;
+    Failure::new(
+        ended,
+        format!(
+            "a container's first process has ended and runs on neither node; before that: {message} ({reason})"
+        ),
+    )
 }
 
 /// A step was asked for before the one that it rests on: a bug, told rather than panicked about.

@@ -45,6 +45,11 @@ impl Guard {
         self.watch.clone()
     }
 
+    /// Whether a container's first process has ended.
+    pub fn has_lost_one(&self) -> bool {
+        self.watch.processes.iter().any(Exit::has_come)
+    }
+
     /// Waits for the watchdog's end, which the migration's own end brings about.
     pub async fn ended(self) -> Result<(), Fault> {
         self.watchdog.ended().await
@@ -61,7 +66,7 @@ impl Watch {
             )),
             _ = select_all(self.processes.iter().map(|process| Box::pin(process.wait()))) => Alarm::ProcessGone(Fault::new(
                 Reason::WorkloadEnded,
-                "a container's first process ended while it was being captured",
+                "a container's first process ended while it was being captured; its own log or the kernel's may say why",
             )),
         }
     }

@@ -8,6 +8,7 @@ use transship_proto::{Fault, Reason};
 
 use super::carry::carry;
 use super::drive::Migration;
+use super::guard::Guard;
 use crate::host::{blocking, remove_abandoned_folders, sweep};
 use crate::plan::Owner;
 use crate::pods;
@@ -88,6 +89,7 @@ impl Migration {
     /// Nothing is left but the record.
     pub(super) async fn clean(&mut self) -> Result<(), Fault> {
         self.sender = None;
+        self.taken_along = self.guard.as_ref().is_some_and(Guard::has_lost_one);
         let workspace =
             self.workspace.take().or_else(|| crate::host::Workspace::open(&self.node.run, &self.id));
         if let Some(workspace) = workspace {

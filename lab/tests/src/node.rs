@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use transship_lab::{Container, Lab, LabError, Node, NodeName, Workload, until};
+use transship_lab::{Container, Cri, Lab, LabError, Node, NodeName, Workload, until};
+use transship_proto::cri::runtime_service_client::RuntimeServiceClient;
+use transship_proto::cri::{ContainerState, ContainerStatusRequest};
 
 /// How long an agent may take to reach a point or to die there.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -152,17 +154,38 @@ pub fn start_pod(
 /// A running container of the Pod of that name, by the word of the node's containerd.
 pub fn running(lab: &Lab, node: NodeName, pod: &str) -> Result<Option<Container>> {
     let cri = lab.node(node).cri()?;
-    let pods = cri.pods()?;
-    for container in cri.containers()? {
-        let sandbox = pods.iter().find(|sandbox| sandbox.id == container.pod_sandbox_id);
-        let named =
-            sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).is_some_and(|data| data.name == pod);
-        if named && container.state() == transship_proto::cri::ContainerState::ContainerRunning {
+    for container in containers_of(&cri, pod)? {
+        if container.state() == ContainerState::ContainerRunning {
             let address = cri.address(&container.pod_sandbox_id)?;
             return Ok(Some(Container { id: container.id, pod_id: container.pod_sandbox_id, address }));
         }
     }
     Ok(None)
+}
+
+/// Whether a container of the Pod of that name was ended by a signal, by the word of the node's containerd.
+pub fn has_crashed(lab: &Lab, node: NodeName, pod: &str) -> Result<bool> {
+    let cri = lab.node(node).cri()?;
+    for container in containers_of(&cri, pod)? {
+        let request =
+            ContainerStatusRequest { container_id: container.id, ..ContainerStatusRequest::default() };
+        let call = async |mut client: RuntimeServiceClient<_>| client.container_status(request).await;
+        let status = cri.call("ContainerStatus", call)?.status.unwrap_or_default();
+        // As a shell counts them.
+        if status.state() == ContainerState::ContainerExited && status.exit_code > 128 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn containers_of(cri: &Cri, pod: &str) -> Result<Vec<transship_proto::cri::Container>> {
+    let pods = cri.pods()?;
+    let named = |container: &transship_proto::cri::Container| {
+        let sandbox = pods.iter().find(|sandbox| sandbox.id == container.pod_sandbox_id);
+        sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).is_some_and(|data| data.name == pod)
+    };
+    Ok(cri.containers()?.into_iter().filter(named).collect())
 }
 
 /// The same, where there must be one.
