@@ -59,8 +59,8 @@ impl RestoreWatch {
         Ok(Self { thread: thread.map_err(failed("starting a thread"))?, container, over })
     }
 
-    /// Ends it; from then on it kills nothing. What came of the restore is handed on, unless something had to be killed.
-    /// A container that isn't held for whatever reason is killed here, at once.
+    /// Ends it; from then on it kills nothing. What came of the restore is handed on; if something had to be killed, it
+    /// has failed, for the restore's own reason if it has one. A container that isn't held for whatever reason is killed here, at once.
     pub async fn end<T: Send + 'static>(self, held: Result<T, Fault>) -> Result<T, Fault> {
         let Self { thread, container, over } = self;
         blocking(move || {
@@ -71,10 +71,10 @@ impl RestoreWatch {
             let broke_off = |_| Fault::new(Reason::HostError, "the watch over the restore broke off");
             match thread.join().map_err(broke_off)?.map_err(not_ended)? {
                 Seen::Nothing => held,
-                Seen::Loose => Err(Fault::new(
+                Seen::Loose => held.and(Err(Fault::new(
                     Reason::RestoreFailed,
                     "CRIU ended before it had stopped what it restored, which was killed; find out who ended CRIU",
-                )),
+                ))),
             }
         })
         .await

@@ -32,7 +32,7 @@ const SOURCE: [&str; 14] = [
 const TARGET: [&str; 6] = ["restore", "held", "adopt", "lowerexpected", "resume", "clean"];
 
 /// With no watchdog there is no recovery; but nothing is frozen or fenced yet, and the next agent ends the migration.
-const BEFORE_THE_WATCHDOG: &str = "source:startwatchdog";
+const BEFORE_THE_WATCHDOG: [&str; 2] = ["source:prepare", "source:startwatchdog"];
 
 /// What becomes of an agent that was killed.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ fn agent_dies(lab: &Lab, whose: NodeName, point: &str, then: Then) -> Result<()>
     }
     // What it is told isn't what counts: it may have been told nothing.
     underway.finish()?;
-    if !node::agent_runs(node)? && point == BEFORE_THE_WATCHDOG {
+    if !node::agent_runs(node)? && BEFORE_THE_WATCHDOG.contains(&point) {
         collector.has_heard_one_whole_process(LONGEST)?;
         node.start_agent(&[])?;
     }
